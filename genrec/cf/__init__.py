@@ -1,0 +1,1 @@
+"""Collaborative filtering: the baselines every table carries, and the vectors they learn."""

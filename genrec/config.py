@@ -1,0 +1,251 @@
+"""The recipe: one model per stage, every field with a default, a unit and one line of help.
+
+Unknown keys and wrong types are errors, reported all at once by ``load_recipe``.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:  # noqa: ANN401
+    """Declare one key of the recipe: its default, one line of help, its unit and its limits."""
+    extra = {"unit": unit} if unit else None
+    if isinstance(default, list | dict):
+        return Field(default_factory=lambda: type(default)(default), description=help,
+                     json_schema_extra=extra, **limits)
+    return Field(default, description=help, json_schema_extra=extra, **limits)
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ColumnNames(Section):
+    """Which column of the interaction file holds what."""
+
+    user_id: str = setting("user_id", "Column with the user's id.")
+    item_id: str = setting("item_id", "Column with the item's id.")
+    timestamp: str | None = setting("timestamp", "Column with the time; null keeps input order.")
+    weight: str | None = setting("weight", "Column with a rating or count; ignored when absent.")
+
+
+class ItemColumns(Section):
+    """Which column of the item file holds what."""
+
+    item_id: str = setting("item_id", "Column with the item's id.")
+    title: str | None = setting("title", "Column to show to people; null shows the id.")
+    text: list[str] | None = setting(
+        None, "Columns joined into the text an embedding reads; null takes title, brand, "
+        "categories, genres, attributes and description where they exist.")
+
+
+class SplitConfig(Section):
+    """Which events are learned from, validated on and tested on."""
+
+    method: Literal["leave_one_out", "temporal", "cold_items"] = setting(
+        "leave_one_out", "leave_one_out: each user's last event is test, the one before "
+        "validation; temporal: cut by time over all users; cold_items: whole items held out.")
+    validation_fraction: float = setting(0.1, "temporal: share of events.", "fraction", gt=0, lt=1)
+    test_fraction: float = setting(
+        0.1, "temporal: share of events; cold_items: share of items.", "fraction", gt=0, lt=1)
+    validation_from: str | None = setting(
+        None, "temporal: ISO date where validation starts; overrides the fraction.")
+    test_from: str | None = setting(None, "temporal: ISO date where test starts.")
+
+
+class StoreConfig(Section):
+    """The embedded store: a generated catalogue and users whose next item follows known rules."""
+
+    users: int = setting(3000, "Users to generate.", "users", ge=10)
+    items: int = setting(1500, "Items to generate.", "items", ge=20)
+
+
+class DataConfig(Section):
+    """Stage data: read, check, filter and split."""
+
+    path: str | None = setting(None, "File or folder to read; null generates the embedded store.")
+    items_path: str | None = setting(
+        None, "Item file; null looks beside the interactions or makes items from their ids.")
+    format: Literal["auto", "table", "movielens", "amazon", "recbole", "sequences", "store"] = (
+        setting("auto", "Layout of the source; auto decides by names and columns. table is "
+                "Parquet, CSV, TSV or JSON lines with the columns named below."))
+    columns: ColumnNames = setting(ColumnNames(), "Columns of the interaction file.")
+    item_columns: ItemColumns = setting(ItemColumns(), "Columns of the item file.")
+    separator: str | None = setting(None, "Field separator of text files; null guesses.")
+    minimum_weight: float | None = setting(
+        None, "Drop events with a smaller weight (rating).", "rating")
+    core: int = setting(
+        5, "Drop users and items with fewer events, until none is left; 0 keeps all.", "events",
+        ge=0)
+    deduplicate: Literal["none", "consecutive", "pair"] = setting(
+        "none", "consecutive: drop an event that repeats the user's item just before; pair: keep "
+        "each user-item pair's first event.")
+    maximum_quarantined: float = setting(
+        0.5, "Stop when a larger share of rows cannot be read.", "fraction", ge=0, le=1)
+    split: SplitConfig = setting(SplitConfig(), "Training, validation and test.")
+    store: StoreConfig = setting(StoreConfig(), "Size of the embedded store.")
+
+
+class CfConfig(Section):
+    """Stage cf: the baselines and their vectors."""
+
+    dimensions: int = setting(64, "Width of SASRec.", "dimensions", ge=4)
+    layers: int = setting(2, "Transformer blocks.", "blocks", ge=1)
+    heads: int = setting(2, "Attention heads.", "heads", ge=1)
+    dropout: float = setting(0.4, "Dropout on embeddings, attention and feed-forward.",
+                             "probability", ge=0, lt=1)
+    learning_rate: float = setting(1e-3, "Step size of AdamW.", gt=0)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
+    epochs: int = setting(100, "Most passes over the training sequences.", "epochs", ge=1)
+    patience: int = setting(8, "Stop after so many epochs without a better validation NDCG@10.",
+                            "epochs", ge=1)
+    batch_items: int = setting(4096, "Items in a batch.", "items", ge=1)
+    max_history: int = setting(50, "Newest items of a user that are read.", "items", ge=1)
+
+
+class EmbedConfig(Section):
+    """Stage embed: one vector per item from its text."""
+
+    method: Literal["tfidf", "sentence_transformer"] = setting(
+        "tfidf", "tfidf needs no model; sentence_transformer needs genrec[text].")
+    dimensions: int = setting(128, "tfidf: dimensions kept by the truncated SVD.", "dimensions",
+                              ge=2)
+    model: str | None = setting(None, "sentence_transformer: local folder or hub id.")
+    revision: str | None = setting(None, "sentence_transformer: pinned hub revision.")
+    prompt: str = setting("", "sentence_transformer: text put before every item text.")
+    batch_size: int = setting(64, "sentence_transformer: texts encoded at once.", "texts", ge=1)
+
+
+class IndexConfig(Section):
+    """Stage index: residual k-means over item vectors."""
+
+    vectors: Literal["text", "cf", "concatenation"] = setting(
+        "concatenation", "Which vectors to quantize; concatenation joins both, each at length 1.")
+    levels: int = setting(3, "Codes per item.", "codes", ge=1, le=8)
+    codes_per_level: int | None = setting(
+        None, "Size of each codebook; null takes 256, less for small catalogues.", "codes", ge=2)
+    iterations: int = setting(50, "k-means iterations a level.", "iterations", ge=1)
+    restarts: int = setting(1, "k-means restarts a level, best kept.", "runs", ge=1)
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on a pretrained language model."""
+
+    rank: int = setting(16, "Rank of the adapters.", "dimensions", ge=1)
+    alpha: int = setting(32, "Scale of the adapters, divided by the rank.", ge=1)
+    dropout: float = setting(0.05, "Dropout on adapter inputs.", "probability", ge=0, lt=1)
+    targets: list[str] | Literal["all-linear"] = setting(
+        "all-linear", "Names of the layers that get adapters.")
+
+
+class ScratchConfig(Section):
+    """A small language model trained whole, for machines without a pretrained one."""
+
+    hidden: int = setting(128, "Width.", "dimensions", ge=8)
+    layers: int = setting(4, "Transformer blocks.", "blocks", ge=1)
+    heads: int = setting(4, "Attention heads.", "heads", ge=1)
+    feed_forward: int = setting(512, "Width of the feed-forward layers.", "dimensions", ge=8)
+    dropout: float = setting(0.2, "Dropout on embeddings, attention and feed-forward.",
+                             "probability", ge=0, lt=1)
+
+
+class TrainConfig(Section):
+    """Stage train: the language model learns the codes."""
+
+    language_model: str | None = setting(
+        None, "smollm2, a local folder or a hub id of a causal LM; null trains a small one from "
+        "scratch.")
+    revision: str | None = setting(None, "Pinned hub revision.")
+    form: Literal["stream", "instruction"] = setting(
+        "stream", "stream: a history is one sequence of codes with a loss on every item; "
+        "instruction: a prompt with the history, loss on the next item only.")
+    lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
+    scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
+    epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
+    max_steps: int = setting(-1, "Most optimizer steps; -1 leaves it to epochs.", "steps")
+    learning_rate: float = setting(2e-3, "Peak step size of AdamW.", gt=0)
+    row_learning_rate: float | None = setting(
+        None, "Peak step size for the new code rows of a pretrained model; null takes the same.",
+        gt=0)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
+    warmup: float = setting(0.05, "Share of steps with a rising step size.", "fraction", ge=0,
+                            lt=1)
+    batch_tokens: int = setting(8192, "Tokens in an optimizer step, padding included.", "tokens",
+                                ge=1)
+    max_history: int = setting(20, "Newest items of a user that are read.", "items", ge=1)
+    crop_probability: float = setting(
+        0.5, "Chance that a training history is cut to a random stretch.", "probability", ge=0,
+        le=1)
+    item_dropout: float = setting(
+        0.1, "Chance that an item of a training history is left out of what the model reads.",
+        "probability", ge=0, lt=1)
+    label_smoothing: float = setting(0.0, "Share of the target spread over a level's codes.",
+                                     "fraction", ge=0, lt=1)
+    evaluations: int = setting(20, "Validations during training.", "times", ge=1)
+    validation_users: int = setting(2000, "Users validated on, drawn by seed.", "users", ge=1)
+    patience: int = setting(4, "Stop after so many validations without a better NDCG@10.",
+                            "times", ge=1)
+    gradient_checkpointing: bool = setting(False, "Trade time for memory.")
+    report_to: list[str] = setting([], "Experiment trackers known to transformers.")
+
+
+class RecommendConfig(Section):
+    """Stage recommend: lists for the users of a part."""
+
+    part: Literal["validation", "test"] = setting("test", "Which part to predict.")
+    k: int = setting(50, "Items in a list.", "items", ge=1)
+    beam: int = setting(50, "Beam width; at least k.", "beams", ge=1)
+    users: int | None = setting(
+        None, "Predict for so many, drawn at random by seed; null predicts for all.", "users",
+        ge=1)
+    exclude_seen: bool = setting(True, "Never recommend an item of the history.")
+    batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
+    models: list[Literal["popularity", "transition", "sasrec", "genrec"]] = setting(
+        ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.")
+
+
+class EvaluateConfig(Section):
+    """Stage evaluate: metrics of the predictions."""
+
+    cutoffs: list[Annotated[int, Field(ge=1)]] = setting(
+        [1, 5, 10, 20, 50], "List lengths to measure at.", "items")
+    bootstrap: int = setting(1000, "Resamples for the 95 % intervals; 0 gives none.", "samples",
+                             ge=0)
+
+
+class ServeConfig(Section):
+    """Verb serve: the HTTP service."""
+
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(8000, "Port to listen on.", ge=0, le=65535)
+    beam: int = setting(50, "Beam width.", "beams", ge=1)
+    max_k: int = setting(100, "Largest k a request may ask for.", "items", ge=1)
+    max_history: int = setting(1000, "Longest history a request may send.", "items", ge=1)
+
+
+class RuntimeConfig(Section):
+    """Where things run."""
+
+    device: str = setting("auto", "cpu, cuda, cuda:N, mps or auto.")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Number type of pretrained language models.")
+    threads: int = setting(0, "CPU threads; 0 takes what torch takes.", "threads", ge=0)
+
+
+class Recipe(Section):
+    """Everything a run needs to know."""
+
+    name: str = setting("run", "Name of the run; its folder is runs/NAME.")
+    seed: int = setting(42, "Seed of every random number.", ge=0, le=2**31 - 1)
+    data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")
+    cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")
+    embed: EmbedConfig = setting(EmbedConfig(), "Vectors from item texts.")
+    index: IndexConfig = setting(IndexConfig(), "Semantic IDs.")
+    train: TrainConfig = setting(TrainConfig(), "The language model.")
+    recommend: RecommendConfig = setting(RecommendConfig(), "Lists for many users.")
+    evaluate: EvaluateConfig = setting(EvaluateConfig(), "Metrics.")
+    serve: ServeConfig = setting(ServeConfig(), "HTTP service.")
+    runtime: RuntimeConfig = setting(RuntimeConfig(), "Device, number type, threads.")

@@ -1,0 +1,1 @@
+"""The interactions and the catalogue: what people did, and with which items."""

@@ -1,0 +1,1 @@
+"""One vector per catalogue item, made from what the item says about itself."""

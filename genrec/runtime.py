@@ -1,0 +1,93 @@
+"""Where and how things run: seed, device, number type, threads, logging."""
+
+import logging
+import os
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from genrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a stage needs to know about the machine it runs on.
+
+    Attributes:
+        seed: Seed of every random number of the run.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto`` (the best there is).
+        dtype: ``float32``, ``bfloat16`` or ``auto`` for language models that are loaded.
+        threads: CPU threads; 0 takes what torch takes.
+        quiet: No progress bars.
+    """
+
+    seed: int = 42
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    quiet: bool = False
+
+    def torch_device(self) -> "torch.device":
+        """Return the device to compute on.
+
+        Raises:
+            ConfigError: When the named device is not on this machine.
+        """
+        import torch
+
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(name)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device {self.device!r} was asked for, but torch sees no GPU; "
+                              "use device: auto or cpu.")
+        return device
+
+    def torch_dtype(self) -> "torch.dtype":
+        """Return the number type for language models: bfloat16 where the device is fast at it."""
+        import torch
+
+        if self.dtype == "float32":
+            return torch.float32
+        if self.dtype == "bfloat16" or self.torch_device().type == "cuda":
+            return torch.bfloat16
+        return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+    def start(self) -> None:
+        """Set threads and seed the global generators of Python, NumPy and torch."""
+        import numpy as np
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        random.seed(self.seed)
+        np.random.seed(self.seed)  # noqa: NPY002 - libraries below still read the global one
+        torch.manual_seed(self.seed)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tell whether the CPU has bfloat16 instructions (AVX512-BF16, AMX or Arm BF16)."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as handle:
+            flags = handle.read()
+    except OSError:
+        return False
+    return capability != "DEFAULT" and any(
+        name in flags for name in ("avx512_bf16", "amx_bf16", " bf16")
+    )
+
+
+def start_logging(verbose: bool = False) -> None:
+    """Log to standard error, one line an event; third-party libraries only when they warn."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("genrec").setLevel(logging.DEBUG if verbose else logging.INFO)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,54 @@
+"""The flow as data: which verb reads which folders and writes which one.
+
+Entry points are strings, so that nothing is imported until a verb is run and the nouns never
+import the stages that use them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the flow.
+
+    Attributes:
+        verb: Its name on the command line.
+        folder: The folder of the run that it writes.
+        entry: ``module:function`` with the signature ``run(folder, config, runtime) -> Path``.
+        reads: Folders of the run that it reads; nothing else may be read.
+        section: Name of its section in the recipe.
+        help: One line for people.
+    """
+
+    verb: str
+    folder: str
+    entry: str
+    reads: tuple[str, ...]
+    section: str
+    help: str
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("data", "dataset", "genrec.data.prepare:run", (), "data",
+          "Read, check, filter and split the interactions and the catalogue."),
+    Stage("cf", "cf", "genrec.cf.fit:run", ("dataset",), "cf",
+          "Fit popularity, transition counts and SASRec; write item and user vectors."),
+    Stage("embed", "text", "genrec.embeddings.text:run", ("dataset",), "embed",
+          "Turn item texts into one vector per item."),
+    Stage("index", "index", "genrec.tokenization.build:run", ("dataset", "cf", "text"), "index",
+          "Learn the semantic ID of every item."),
+    Stage("train", "model", "genrec.training.train:run", ("dataset", "index"), "train",
+          "Teach a language model the IDs."),
+    Stage("recommend", "predictions", "genrec.serving.export:run", ("dataset", "cf", "model"),
+          "recommend", "Write ranked items for the users of the test part, for every model."),
+    Stage("evaluate", "report", "genrec.evaluation.report:run", ("dataset", "predictions"),
+          "evaluate", "Measure the predictions; write tables and a plot."),
+)
+
+
+def stage_of(verb: str) -> Stage:
+    """Return the stage with this verb; ``KeyError`` when there is none."""
+    for stage in STAGES:
+        if stage.verb == verb:
+            return stage
+    raise KeyError(verb)

@@ -1,0 +1,1 @@
+"""The recommend and serve stages: engines, batch export and HTTP."""

@@ -1,0 +1,1 @@
+"""The train stage: the language model learns the IDs."""
