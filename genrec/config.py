@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:  # noqa: ANN401
     """Declare one key of the recipe: its default, one line of help, its unit and its limits."""
-    extra = {"unit": unit} if unit else None
+    extra: Any = {"unit": unit} if unit else None
     if isinstance(default, list | dict):
         return Field(default_factory=lambda: type(default)(default), description=help,
                      json_schema_extra=extra, **limits)
@@ -95,14 +95,14 @@ class CfConfig(Section):
     dimensions: int = setting(64, "Width of SASRec.", "dimensions", ge=4)
     layers: int = setting(2, "Transformer blocks.", "blocks", ge=1)
     heads: int = setting(2, "Attention heads.", "heads", ge=1)
-    dropout: float = setting(0.4, "Dropout on embeddings, attention and feed-forward.",
+    dropout: float = setting(0.5, "Dropout on embeddings, attention and feed-forward.",
                              "probability", ge=0, lt=1)
-    learning_rate: float = setting(1e-3, "Step size of AdamW.", gt=0)
+    learning_rate: float = setting(2e-3, "Step size of AdamW.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
     epochs: int = setting(100, "Most passes over the training sequences.", "epochs", ge=1)
     patience: int = setting(8, "Stop after so many epochs without a better validation NDCG@10.",
                             "epochs", ge=1)
-    batch_items: int = setting(4096, "Items in a batch.", "items", ge=1)
+    batch_items: int = setting(2048, "Most items in a batch, padding included.", "items", ge=1)
     max_history: int = setting(50, "Newest items of a user that are read.", "items", ge=1)
 
 
@@ -238,7 +238,8 @@ class RuntimeConfig(Section):
 class Recipe(Section):
     """Everything a run needs to know."""
 
-    name: str = setting("run", "Name of the run; its folder is runs/NAME.")
+    name: str = setting("run", "Name of the run; its folder is runs/NAME.",
+                        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = setting(42, "Seed of every random number.", ge=0, le=2**31 - 1)
     data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")
     cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")

@@ -41,7 +41,11 @@ class Runtime:
         name = self.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        device = torch.device(name)
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"there is no device {self.device!r}, expected auto, cpu, cuda, "
+                              "cuda:N or mps.") from error
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f"device {self.device!r} was asked for, but torch sees no GPU; "
                               "use device: auto or cpu.")

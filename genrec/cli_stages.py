@@ -1,0 +1,215 @@
+"""The verbs of the command line that run stages or use what they made."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genrec.errors import RequestError
+from genrec.stages import STAGES
+
+if TYPE_CHECKING:
+    from genrec.config import Recipe
+
+Target = Annotated[
+    str, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, built-in recipe or run folder.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, such as index.levels=4; repeat."),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def open_target(
+    target: str, run: Path | None, overrides: list[str] | None
+) -> "tuple[Recipe, Path]":
+    """Return the recipe that a target means and the run folder it belongs to."""
+    from genrec.recipe_file import load_recipe
+    from genrec.run_folder import is_run_folder, read_recipe
+
+    folder = Path(target)
+    if is_run_folder(folder):
+        return read_recipe(folder, overrides or []), run or folder
+    recipe = load_recipe(target, overrides or [])
+    return recipe, run or Path("runs") / recipe.name
+
+
+def _run_one(
+    verb: str, target: str, run: Path | None, overrides: list[str] | None, quiet: bool
+) -> Path:
+    """Run one stage and say where its folder is."""
+    from genrec.cli_console import say
+    from genrec.pipeline import run_stage, runtime_of
+    from genrec.run_folder import read_timings
+
+    recipe, run_folder = open_target(target, run, overrides)
+    folder = run_stage(verb, run_folder, recipe, runtime_of(recipe, quiet=quiet))
+    say(f"{verb}: {read_timings(run_folder)[verb]:.1f} s -> {folder}")
+    return run_folder
+
+
+def stage_command(verb: str) -> Callable[..., None]:
+    """Return the command of a stage: run it, whether it is stale or not."""
+
+    def command(
+        target: Target, overrides: Overrides = None, run: RunFolder = None, quiet: Quiet = False
+    ) -> None:
+        _run_one(verb, target, run, overrides, quiet)
+
+    return command
+
+
+def recommend(
+    target: Target,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID", help="Item ids, oldest first; quote an id with a comma."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Items to recommend.")] = 10,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Also recommend items of the history.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Recommend for the users of the test part, or for one history."""
+    if history is None:
+        _run_one("recommend", target, run, overrides, quiet)
+        return
+    from genrec import Recommender
+    from genrec.cli_console import answer, output, plain_table, say
+
+    path, recipe = _model_and_recipe(target, run, overrides)
+    recommender = Recommender.from_pretrained(
+        path,
+        device=recipe.runtime.device,
+        dtype=recipe.runtime.dtype,
+        beam=recipe.recommend.beam,
+    )
+    [result] = recommender.recommend([_item_ids(history)], k=k, exclude_seen=not allow_seen)
+    if result.unknown_items:
+        say(f"Not in the catalogue, left out: {', '.join(result.unknown_items)}", style="yellow")
+    for note in (result.fallback, result.shortfall):
+        if note:
+            say(note, style="yellow")
+    if as_json:
+        answer(json.dumps(_as_values(result), ensure_ascii=False, indent=2))
+        return
+    table = plain_table("rank", "score", "item_id", "title", right=["rank", "score"])
+    for item in result.items:
+        cells = [text.replace("[", r"\[") for text in (item.item_id, item.title)]
+        table.add_row(str(item.rank), f"{item.score:.4f}", *cells)
+    output().print(table)
+
+
+def _as_values(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a Recommendation
+    from dataclasses import asdict
+
+    return asdict(result)
+
+
+def _item_ids(text: str) -> list[str]:
+    rows = list(csv.reader([text], skipinitialspace=True))
+    if len(rows) > 1:
+        raise RequestError("--history holds more than one line, expected ids split by commas.")
+    return [item_id.strip() for row in rows for item_id in row if item_id.strip()]
+
+
+def _model_and_recipe(
+    target: str, run: Path | None, overrides: list[str] | None
+) -> "tuple[Path, Recipe]":
+    """Return what to load a model from; a model folder alone goes with the default recipe."""
+    from genrec import artifacts
+    from genrec.recipe_file import parse_recipe
+
+    folder = Path(target)
+    if artifacts.exists(folder):
+        return folder, parse_recipe("{}", overrides or [], shown="the overrides")
+    recipe, run_folder = open_target(target, run, overrides)
+    return run_folder, recipe
+
+
+def evaluate(
+    target: Target, overrides: Overrides = None, run: RunFolder = None, quiet: Quiet = False
+) -> None:
+    """Measure the predictions of a run and print the table."""
+    from genrec.cli_show import show_results
+
+    show_results(_run_one("evaluate", target, run, overrides, quiet))
+
+
+def serve(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Run folder, model folder or recipe.")
+    ],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = None,
+) -> None:
+    """Answer POST /v1/recommend over HTTP from a trained model."""
+    from pkgutil import resolve_name
+
+    path, recipe = _model_and_recipe(target, run, overrides)
+    section = recipe.serve
+    # By name, as the stages are: the door must not import the rooms behind it.
+    resolve_name("genrec.serving.serve:serve")(
+        path,
+        host=host or section.host,
+        port=section.port if port is None else port,
+        beam=section.beam,
+        max_k=section.max_k,
+        max_history=section.max_history,
+        device=recipe.runtime.device,
+        dtype=recipe.runtime.dtype,
+    )
+
+
+def run(
+    target: Target,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="VERB", help="Stop after this stage.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which stages are stale, and why.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the stages that are stale, in order, and say why they are."""
+    from genrec.cli_console import output, say, timings_table
+    from genrec.cli_show import show_results
+    from genrec.pipeline import run_stale, runtime_of, states
+
+    recipe, run_folder = open_target(target, run, overrides)
+    if until is not None:
+        _check_verb(until)
+    if dry_run:
+        for state in states(run_folder, recipe):
+            say(str(state))
+        return
+    seconds = run_stale(
+        run_folder, recipe, runtime_of(recipe, quiet=quiet), announce=say, until=until
+    )
+    if seconds:
+        output().print(timings_table(seconds))
+    if until in (None, "evaluate"):
+        show_results(run_folder)
+
+
+def _check_verb(verb: str) -> None:
+    verbs = [stage.verb for stage in STAGES]
+    if verb not in verbs:
+        raise typer.BadParameter(f"--until {verb}: expected one of {', '.join(verbs)}.")

@@ -1,0 +1,69 @@
+"""From hidden states to the codes of one level, without the full-vocabulary head."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genrec.errors import ConfigError
+from genrec.semantic_ids.vocabulary import SidVocabulary
+
+
+class CodeHead:
+    """The rows of a language model's output layer that belong to item codes.
+
+    Reads the model's own weights each time it is used, so it is right while they are trained.
+    Works for plain models, and for adapters whose new token rows are trained by PEFT, with tied
+    or separate input and output embeddings.
+
+    Args:
+        model: A causal language model whose output layer covers the codes.
+        vocabulary: Which token is which code.
+
+    Raises:
+        ConfigError: When the model scales its logits in a way that is not handled.
+    """
+
+    def __init__(self, model: nn.Module, vocabulary: SidVocabulary) -> None:
+        config: Any = model.config
+        for key in ("logits_scaling", "logit_scale"):
+            if getattr(config, key, None) not in (None, 1, 1.0):
+                raise ConfigError(
+                    f"the language model scales its logits ({key}={getattr(config, key)}), which "
+                    "code heads do not support; choose another language model."
+                )
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.model: Any = model
+        self.vocabulary = vocabulary
+
+    def rows(self, level: int) -> Tensor:
+        """Return the output weights of a level's codes, float[codes, hidden]."""
+        tokens = self.vocabulary.level_range(level)
+        layer = self.model.get_output_embeddings()
+        adapter = getattr(layer, "token_adapter", None)
+        if adapter is None:
+            return layer.weight[tokens.start : tokens.stop]
+        # PEFT keeps the trained rows, in token order, apart from the frozen matrix.
+        trained = adapter.trainable_tokens_delta[adapter.active_adapters[0]]
+        first = tokens.start - self.vocabulary.first_token
+        return trained[first : first + len(tokens)]
+
+    def logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Score the codes of a level.
+
+        Args:
+            hidden: float[..., hidden], last hidden states.
+            level: Level of the code that comes next.
+
+        Returns:
+            float32[..., codes of the level].
+        """
+        rows = self.rows(level)
+        logits = nn.functional.linear(hidden, rows.to(hidden.dtype)).float()
+        if self.softcap:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+    def log_probabilities(self, hidden: Tensor, level: int) -> Tensor:
+        """Return log-probabilities over a level's codes, float32[..., codes of the level]."""
+        return torch.log_softmax(self.logits(hidden, level), dim=-1)

@@ -1,0 +1,116 @@
+"""All that serving needs, in one folder: model, tokenizer, codes, prompts and item table."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from genrec import artifacts
+from genrec.data.catalog import Catalog
+from genrec.errors import ArtifactError
+from genrec.model.prompts import Prompts
+from genrec.semantic_ids.item_index import ItemIndex
+from genrec.semantic_ids.vocabulary import SidVocabulary
+
+
+@dataclass(frozen=True)
+class GenerativeModel:
+    """A language model that names items, and everything needed to understand it.
+
+    Attributes:
+        language_model: Causal language model with one token a code, adapters merged.
+        tokenizer: Its tokenizer, which knows the code tokens.
+        vocabulary: Codes to tokens and back.
+        index: The code tuple of every item.
+        prompts: How histories become token ids.
+        catalog: Item ids, titles and attributes.
+        item_counts: int64[n_items], training events of each item, for the popularity fallback.
+        facts: Base model, form, index digest, training figures.
+    """
+
+    language_model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: SidVocabulary
+    index: ItemIndex
+    prompts: Prompts
+    catalog: Catalog
+    item_counts: NDArray[np.int64]
+    facts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if len(self.index) != len(self.catalog) or len(self.item_counts) != len(self.catalog):
+            raise ArtifactError(
+                f"the index names {len(self.index)} items and the counts {len(self.item_counts)}, "
+                f"the catalogue has {len(self.catalog)}; run index and train again."
+            )
+        rows = self.language_model.get_output_embeddings().weight.shape[0]
+        if self.vocabulary.first_token + sum(self.index.level_sizes) > rows:
+            raise ArtifactError(
+                f"the model has {rows} token rows, its codes need "
+                f"{self.vocabulary.first_token + sum(self.index.level_sizes)}; model and index do "
+                "not belong together. Run train again."
+            )
+
+    @property
+    def pad_token(self) -> int:
+        """Token id that fills short prompts; never attended to."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.prompts.before[0])
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face model folder with ``genrec.json``, the index and the item table."""
+        self.language_model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.index.save(folder)
+        self.catalog.save(folder)
+        save_file({"item_counts": self.item_counts}, folder / "item_counts.safetensors")
+        body = {
+            "prompts": self.prompts.to_dict(),
+            "vocabulary": self.vocabulary.to_dict(),
+            "facts": self.facts,
+        }
+        (folder / "genrec.json").write_text(json.dumps(body, indent=2) + "\n")
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, device: torch.device, dtype: torch.dtype | None = None
+    ) -> "GenerativeModel":
+        """Read a model folder and check it against its manifest.
+
+        Args:
+            folder: What the train stage wrote.
+            device: Where to put the language model.
+            dtype: Number type of its weights; None keeps what was saved.
+
+        Raises:
+            ArtifactError: When the folder is missing, damaged or not a model.
+        """
+        folder = Path(folder)
+        artifacts.verify(folder, "model")
+        body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
+        language_model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype or "auto", local_files_only=True
+        )
+        language_model.to(device)
+        language_model.eval()
+        return cls(
+            language_model=language_model,
+            tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            vocabulary=SidVocabulary.from_dict(body["vocabulary"]),
+            index=ItemIndex.load(folder),
+            prompts=Prompts.from_dict(body["prompts"]),
+            catalog=Catalog.load(folder),
+            item_counts=load_file(folder / "item_counts.safetensors")["item_counts"],
+            facts=body["facts"],
+        )

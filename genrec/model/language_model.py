@@ -1,0 +1,184 @@
+"""Getting a causal language model that has one token for every code."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from genrec.errors import ConfigError, DependencyError
+from genrec.model import fetch
+from genrec.semantic_ids.item_index import ItemIndex
+from genrec.semantic_ids.vocabulary import SidVocabulary
+
+logger = logging.getLogger(__name__)
+
+SPECIAL_TOKENS = ("<pad>", "<start>", "<unknown>")
+
+
+def from_scratch(
+    index: ItemIndex,
+    *,
+    hidden: int,
+    layers: int,
+    heads: int,
+    feed_forward: int,
+    max_tokens: int,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, SidVocabulary]:
+    """Make a small untrained language model whose only words are the codes.
+
+    Args:
+        index: The codes to have tokens for.
+        hidden: Width.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        feed_forward: Width of the feed-forward layers.
+        max_tokens: Longest sequence it shall read.
+
+    Raises:
+        ConfigError: When the width is not a multiple of twice the heads.
+    """
+    if hidden % (2 * heads):
+        raise ConfigError(f"train.scratch.hidden is {hidden} and train.scratch.heads is {heads}; "
+                          "the width must be a multiple of twice the heads.")
+    vocabulary = SidVocabulary(index.level_sizes, len(SPECIAL_TOKENS))
+    words = [*SPECIAL_TOKENS, *vocabulary.token_texts()]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(
+            WordLevel({word: place for place, word in enumerate(words)}, SPECIAL_TOKENS[2])
+        ),
+        pad_token=SPECIAL_TOKENS[0],
+        bos_token=SPECIAL_TOKENS[1],
+        unk_token=SPECIAL_TOKENS[2],
+    )
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=hidden,
+        intermediate_size=feed_forward,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_tokens,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=None,
+    )
+    return LlamaForCausalLM(config), tokenizer, vocabulary
+
+
+def load_pretrained(
+    name: str, *, revision: str | None, dtype: torch.dtype, quiet: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model by known name, local folder or hub id.
+
+    Args:
+        name: ``smollm2``, a folder, or a hub id.
+        revision: Pinned revision for a hub id.
+        dtype: Number type of the weights.
+        quiet: No progress bars.
+
+    Raises:
+        DependencyError: When the model can be reached neither locally nor on the hub.
+    """
+    source: str | Path = name
+    if name in fetch.KNOWN:
+        source, revision = fetch.fetch(name, quiet=quiet), None
+    elif Path(name).is_dir():
+        revision = None
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise DependencyError(
+            f"the language model {name!r} cannot be loaded ({error}). Give train.language_model a "
+            f"folder with a causal model, a hub id that can be reached, or one of "
+            f"{sorted(fetch.KNOWN)}; or leave it null to train a small model from scratch."
+        ) from error
+    return model, tokenizer
+
+
+def add_codes(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    index: ItemIndex,
+    titles: Sequence[str],
+    *,
+    seed: int,
+) -> SidVocabulary:
+    """Give a pretrained language model one new token for every code, started from item titles.
+
+    A new row starts at the mean input vector of the words in the titles of the items that carry
+    the code, so codes begin near what their items are about; codes no item carries start at the
+    mean of all rows. A little noise tells rows apart that would start equal. The output rows of
+    models with separate heads start the same way from the output matrix.
+
+    Args:
+        model: Changed in place.
+        tokenizer: Changed in place.
+        index: The codes.
+        titles: Title of every catalogue row.
+        seed: Seed of the noise.
+    """
+    vocabulary = SidVocabulary(index.level_sizes, len(tokenizer))
+    added = tokenizer.add_tokens(vocabulary.token_texts())
+    if added != len(vocabulary.token_texts()):
+        raise ConfigError("the language model's tokenizer already has tokens that look like item "
+                          "codes; use the base model, not one that was tuned on codes before.")
+    old_size = vocabulary.first_token
+    encoded = tokenizer([str(title) for title in titles], add_special_tokens=False)["input_ids"]
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    matrices = [model.get_input_embeddings().weight]
+    if model.get_output_embeddings().weight is not matrices[0]:
+        matrices.append(model.get_output_embeddings().weight)
+    for matrix in matrices:
+        rows = _rows_from_titles(matrix.detach()[:old_size].float(), encoded, index, seed)
+        with torch.no_grad():
+            matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
+    return vocabulary
+
+
+def _rows_from_titles(
+    old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
+) -> torch.Tensor:
+    """Return start rows for all codes, level by level, float[codes, hidden]."""
+    mean, deviation = old.mean(0), old.std(0)
+    items = torch.stack(
+        [old[torch.tensor(words)].mean(0) if len(words) else mean for words in encoded]
+    )
+    generator = torch.Generator().manual_seed(seed)
+    levels = []
+    for level, size in enumerate(index.level_sizes):
+        codes = torch.from_numpy(index.codes[:, level].astype(np.int64))
+        total = torch.zeros(size, old.shape[1]).index_add_(0, codes, items)
+        count = torch.bincount(codes, minlength=size).unsqueeze(1)
+        rows = torch.where(count > 0, total / count.clamp(min=1), mean)
+        noise = torch.randn(rows.shape, generator=generator) * deviation
+        levels.append(rows + 0.3 * noise)
+    return torch.cat(levels)
+
+
+def code_token_ids(vocabulary: SidVocabulary) -> list[int]:
+    """Return the token id of every code, in order."""
+    last = vocabulary.level_range(len(vocabulary.level_sizes) - 1).stop
+    return list(range(vocabulary.first_token, last))
+
+
+def item_token_table(vocabulary: SidVocabulary, index: ItemIndex) -> NDArray[np.int64]:
+    """Return the code tokens of every catalogue row, int64[n, L]."""
+    tokens: Any = vocabulary.tokens(index.codes)
+    return np.asarray(tokens, dtype=np.int64)

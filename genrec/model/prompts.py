@@ -1,0 +1,146 @@
+"""What the language model reads: the same for training and serving, kept in the model folder."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from genrec.errors import ConfigError
+
+Form = Literal["stream", "instruction"]
+
+
+@dataclass(frozen=True)
+class PromptTexts:
+    """The words around the item codes; empty for streams, which hold codes only.
+
+    Attributes:
+        before: Text before the history.
+        between: Text between two items.
+        after: Text after the history; the codes of the next item follow.
+    """
+
+    before: str = ""
+    between: str = ""
+    after: str = ""
+
+
+INSTRUCTION = PromptTexts(
+    before="A customer chose these items, oldest first: ",
+    between=", ",
+    after="\nThe item this customer chooses next: ",
+)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Turns histories into token ids.
+
+    Attributes:
+        form: ``stream`` (start token, then the codes of every item) or ``instruction``.
+        max_history: Newest items that are read.
+        texts: The words, for the instruction form.
+        before: Token ids before the first item.
+        between: Token ids between two items.
+        after: Token ids after the last item.
+    """
+
+    form: Form
+    max_history: int
+    texts: PromptTexts
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @classmethod
+    def build(cls, form: Form, max_history: int, tokenizer: PreTrainedTokenizerBase) -> "Prompts":
+        """Make the prompts of a form for a tokenizer.
+
+        Raises:
+            ConfigError: When the tokenizer has no token to start a sequence with.
+        """
+        texts = INSTRUCTION if form == "instruction" else PromptTexts()
+        start = tokenizer.bos_token_id
+        if start is None:
+            start = tokenizer.eos_token_id
+        if start is None:
+            raise ConfigError("the tokenizer has neither a bos nor an eos token to start "
+                              "sequences with; choose another language model.")
+
+        def tokens(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+        return cls(
+            form,
+            max_history,
+            texts,
+            (int(start), *tokens(texts.before)),
+            tokens(texts.between),
+            tokens(texts.after),
+        )
+
+    def encode(
+        self, histories: Sequence[NDArray[np.int32]], item_tokens: NDArray[np.int64]
+    ) -> list[NDArray[np.int64]]:
+        """Return the prompt of each history as token ids.
+
+        Args:
+            histories: Catalogue rows per user, oldest first; only the newest are read.
+            item_tokens: int64[n_items, L], the code tokens of every catalogue row.
+        """
+        before, between, after = (
+            np.asarray(part, dtype=np.int64) for part in (self.before, self.between, self.after)
+        )
+        block = np.concatenate(
+            [item_tokens, np.broadcast_to(between, (len(item_tokens), len(between)))], axis=1
+        )
+        prompts = []
+        for history in histories:
+            newest = np.asarray(history)[-self.max_history :]
+            body = block[newest].reshape(-1)
+            if len(between) and len(newest):
+                body = body[: -len(between)]
+            prompts.append(np.concatenate([before, body, after]))
+        return prompts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> "Prompts":
+        """Read what ``to_dict`` gave."""
+        return cls(
+            body["form"],
+            int(body["max_history"]),
+            PromptTexts(**body["texts"]),
+            tuple(body["before"]),
+            tuple(body["between"]),
+            tuple(body["after"]),
+        )
+
+
+def pad_left(
+    prompts: Sequence[NDArray[np.int64]], pad: int, multiple: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Put prompts of different lengths into one table that ends together.
+
+    Args:
+        prompts: Token ids, one array a prompt.
+        pad: Token id to fill with.
+        multiple: The width is rounded up to a multiple of this, so that few shapes occur.
+
+    Returns:
+        Token ids int64[B, T] and bool[B, T], true where there is a real token.
+    """
+    width = max(len(prompt) for prompt in prompts)
+    width = -(-width // multiple) * multiple
+    tokens = np.full((len(prompts), width), pad, dtype=np.int64)
+    real = np.zeros((len(prompts), width), dtype=bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = prompt
+        real[row, width - len(prompt) :] = True
+    return tokens, real

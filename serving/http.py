@@ -1,0 +1,199 @@
+"""The HTTP service: one model, asked over JSON."""
+
+import asyncio
+import functools
+import json
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from genrec import __version__
+from genrec.errors import RequestError
+from genrec.serving.body_limit import BodyLimit
+from genrec.serving.recommender import Recommender
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_ID_LENGTH = 256
+MAX_WAITING = 64
+
+
+class Item(BaseModel):
+    """One recommended item."""
+
+    item_id: str = Field(description="Id of the item.")
+    score: float = Field(description="Higher is better; comparable within one answer only.")
+    rank: int = Field(description="1 is the best.")
+    title: str = Field(description="What to show a person.")
+
+
+class Answer(BaseModel):
+    """Items for one history, and everything worth knowing about them."""
+
+    items: list[Item] = Field(description="Best first.")
+    unknown_items: list[str] = Field(description="Ids of the history the catalogue does not have.")
+    fallback: str | None = Field(description="What answered in place of the model, and why.")
+    shortfall: str | None = Field(description="Why there are fewer than k items.")
+    model_digest: str = Field(description="Identifies the model.")
+    index_digest: str = Field(description="Identifies the semantic IDs the model was trained on.")
+
+
+class Health(BaseModel):
+    """What is being served."""
+
+    status: str = Field(description="ok: requests are answered.")
+    model: str = Field(description="Name of the ranking model.")
+    items: int = Field(description="Items in the catalogue.")
+    model_digest: str = Field(description="Identifies the model.")
+    index_digest: str = Field(description="Identifies the semantic IDs the model was trained on.")
+    version: str = Field(description="Version of genrec.")
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    detail: str = Field(description="What was wrong and what to do.")
+
+
+class AsciiJSON(JSONResponse):
+    """JSON in ASCII, so that any text a client sent can be repeated to it."""
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON value
+        """Return the content as bytes."""
+        return json.dumps(content, ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def create_app(recommender: Recommender, *, max_k: int = 100, max_history: int = 1000) -> FastAPI:
+    """Make the service: POST /v1/recommend, GET /healthz, and a description at /docs.
+
+    The model runs on one thread of its own, so that /healthz is answered while it works.
+
+    Args:
+        recommender: What answers.
+        max_k: Largest k a request may ask for.
+        max_history: Longest history a request may send.
+    """
+    model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        model_thread.shutdown(wait=True)
+
+    app = FastAPI(
+        title="genrec",
+        version=__version__,
+        lifespan=lifespan,
+        default_response_class=AsciiJSON,
+        description="Recommendations from a language model that speaks in semantic IDs.",
+    )
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    _add_error_handlers(app)
+    _add_recommend(app, recommender, model_thread, max_k, max_history)
+
+    @app.get("/healthz", response_model=Health, summary="Tell that the service is up")
+    async def healthz() -> JSONResponse:
+        return AsciiJSON(
+            {
+                "status": "ok",
+                "model": recommender.name,
+                "items": len(recommender.catalog),
+                "model_digest": recommender.model_digest,
+                "index_digest": recommender.index_digest,
+                "version": __version__,
+            }
+        )
+
+    return app
+
+
+def _add_recommend(
+    app: FastAPI,
+    recommender: Recommender,
+    model_thread: ThreadPoolExecutor,
+    max_k: int,
+    max_history: int,
+) -> None:
+    """Add POST /v1/recommend, whose limits depend on the service."""
+    item_id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+
+    class Query(BaseModel):
+        """A history and how many items are wanted."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+
+        history: list[item_id] = Field(
+            max_length=max_history, description="Item ids, oldest first; may be empty."
+        )
+        k: int = Field(min(10, max_k), ge=1, le=max_k, description="Items wanted.")
+        exclude_seen: bool = Field(True, description="Never recommend an item of the history.")
+
+    waiting = 0
+
+    @app.post(
+        "/v1/recommend",
+        response_model=Answer,
+        summary="Recommend items for a history",
+        responses={code: {"model": Problem} for code in (400, 408, 413, 422, 503)},
+    )
+    async def recommend(query: Query) -> JSONResponse:
+        nonlocal waiting
+        if waiting >= MAX_WAITING:
+            return AsciiJSON(
+                {"detail": f"{waiting} requests are waiting already; try again in a second."},
+                status_code=503,
+                headers={"Retry-After": "1"},
+            )
+        waiting += 1
+        try:
+            work = functools.partial(
+                recommender.recommend, [query.history], query.k, exclude_seen=query.exclude_seen
+            )
+            [answer] = await asyncio.get_running_loop().run_in_executor(model_thread, work)
+        finally:
+            waiting -= 1
+        return AsciiJSON(
+            {
+                **asdict(answer),
+                "model_digest": recommender.model_digest,
+                "index_digest": recommender.index_digest,
+            }
+        )
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer every error with JSON that has a ``detail``."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'][:4])[:200]}: {problem['msg']}"
+            for problem in error.errors()[:10]
+        ]
+        return AsciiJSON(
+            {
+                "detail": "; ".join(problems) + '. Send JSON such as {"history": ["ID1", "ID2"], '
+                '"k": 10, "exclude_seen": true}, with Content-Type: application/json.'
+            },
+            status_code=422,
+        )
+
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> JSONResponse:
+        return AsciiJSON({"detail": str(error)}, status_code=422)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return AsciiJSON(
+            {"detail": "the service failed on this request; its log says why."}, status_code=500
+        )

@@ -1,0 +1,257 @@
+"""Recommendations from a trained model: outside ids in, titles, scores and plain words out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from genrec import artifacts
+from genrec.cf.popularity import Popularity
+from genrec.data.catalog import Catalog
+from genrec.data.ranking import Ranking, RankingModel
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.errors import ArtifactError, RequestError
+from genrec.model.generative import GenerativeModel
+from genrec.runtime import Runtime
+
+_NO_ROWS = np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """One item of a list: its outside id, its score, its rank from 1 and what to show people."""
+
+    item_id: str
+    score: float
+    rank: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer to one history.
+
+    Attributes:
+        items: Best first; all in the catalogue, none twice.
+        unknown_items: Ids of the history that the catalogue does not have, each once.
+        fallback: None when the model answered; else what answered in its place, and why.
+        shortfall: None when there are k items; else why there are fewer.
+    """
+
+    items: list[RecommendedItem]
+    unknown_items: list[str]
+    fallback: str | None
+    shortfall: str | None
+
+
+class Recommender:
+    """Recommends items for histories of item ids.
+
+    Args:
+        ranker: Ranks catalogue rows.
+        catalog: The items.
+        item_counts: int64[n_items], training events of each item; orders the popularity fallback.
+        model_digest: What identifies the model's content.
+        index_digest: What identifies the semantic IDs the model was trained on.
+
+    Example:
+        >>> from genrec import Recommender
+        >>> recommender = Recommender.from_pretrained("runs/store")  # doctest: +SKIP
+        >>> recommender.recommend([["ID1", "ID2"]], k=10)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        ranker: RankingModel,
+        catalog: Catalog,
+        item_counts: NDArray[np.int64],
+        *,
+        model_digest: str,
+        index_digest: str,
+    ) -> None:
+        self.ranker = ranker
+        self.catalog = catalog
+        self.model_digest = model_digest
+        self.index_digest = index_digest
+        self._popularity = Popularity(item_counts)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        beam: int = 50,
+        batch_size: int = 64,
+    ) -> "Recommender":
+        """Load a trained model from a run folder or from a model folder alone.
+
+        Args:
+            path: ``runs/NAME``, or its ``model`` folder, wherever that was copied.
+            device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+            dtype: ``float32``, ``bfloat16`` or ``auto``, which keeps what was saved where the
+                machine is fast at it.
+            beam: Beam width; widened to k where k is larger.
+            batch_size: Histories decoded at once.
+
+        Raises:
+            ArtifactError: When there is no whole model in the folder.
+            ConfigError: When the device is not on this machine.
+        """
+        folder = model_folder(Path(path))
+        runtime = Runtime(device=device, dtype=dtype)
+        model = GenerativeModel.load(
+            folder, device=runtime.torch_device(), dtype=loading_dtype(runtime)
+        )
+        return cls(
+            GenerativeRanker(model, beam=beam, batch_size=batch_size),
+            model.catalog,
+            model.item_counts,
+            model_digest=artifacts.read_manifest(folder, "model").digest,
+            index_digest=str(model.facts["index_digest"]),
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the ranking model."""
+        return self.ranker.name
+
+    def recommend(
+        self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True
+    ) -> list[Recommendation]:
+        """Recommend items that may come next, for each history.
+
+        Ids that the catalogue does not have are left out and named in the answer. A history
+        without a known item gets the most popular items, and the answer says so.
+
+        Args:
+            histories: Item ids of each user, oldest first.
+            k: Number of items wanted.
+            exclude_seen: Never recommend an item of the history.
+
+        Returns:
+            One recommendation a history, in order.
+
+        Raises:
+            RequestError: When k is below 1 or a history is not a sequence of texts.
+        """
+        _check_request(histories, k)
+        split = [self.catalog.rows(history) for history in histories]
+        rows = [np.asarray(known, dtype=np.int32) for known, _ in split]
+        exclude = [np.unique(known) if exclude_seen else _NO_ROWS for known in rows]
+        rankings = self._rank(rows, exclude, min(k, len(self.catalog)))
+        return [
+            Recommendation(
+                items=self._items(ranking),
+                unknown_items=list(dict.fromkeys(unknown)),
+                fallback=_fallback(history, known),
+                shortfall=self._shortfall(len(ranking), k, len(excluded)),
+            )
+            for history, (_, unknown), known, excluded, ranking in zip(
+                histories, split, rows, exclude, rankings, strict=True
+            )
+        ]
+
+    def _rank(
+        self, rows: list[NDArray[np.int32]], exclude: list[NDArray[np.int32]], k: int
+    ) -> list[Ranking]:
+        """Ask the model where there is a history and popularity where there is none."""
+        asked = [number for number, known in enumerate(rows) if len(known)]
+        answers = (
+            self.ranker.rank(
+                [rows[number] for number in asked], k, exclude=[exclude[number] for number in asked]
+            )
+            if asked and k
+            else []
+        )
+        rankings = [self._popularity.top(k, _NO_ROWS)] * len(rows)
+        for number, answer in zip(asked, answers, strict=True):
+            rankings[number] = answer
+        return rankings
+
+    def _items(self, ranking: Ranking) -> list[RecommendedItem]:
+        return [
+            RecommendedItem(
+                item_id=self.catalog.item_ids[row],
+                score=float(score),
+                rank=rank,
+                title=self.catalog.titles[row],
+            )
+            for rank, (row, score) in enumerate(
+                zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True), start=1
+            )
+        ]
+
+    def _shortfall(self, found: int, k: int, excluded: int) -> str | None:
+        if found >= k:
+            return None
+        held = f"the catalogue has {len(self.catalog)} items"
+        if excluded:
+            held += f", {excluded} of them in the history and so left out"
+        text = f"{k} items were asked for and {found} returned: {held}"
+        if found < min(k, len(self.catalog) - excluded):
+            text += "; the search found no more, a wider beam finds them"
+        return text + "."
+
+
+def model_folder(path: Path) -> Path:
+    """Return the model folder that a path means: itself, or the one in a run folder.
+
+    Raises:
+        ArtifactError: When there is neither.
+    """
+    if artifacts.exists(path):
+        artifacts.read_manifest(path, "model")
+        return path
+    if artifacts.exists(path / "model"):
+        return path / "model"
+    if (path / "model.partial").is_dir() or (path / "model").is_dir():
+        raise ArtifactError(
+            f"the model in {path} is half written: its training was stopped before it ended. "
+            "Run `genrec train` or `genrec run` again; it goes on from the last checkpoint."
+        )
+    found = "holds no model" if path.is_dir() else "does not exist"
+    raise ArtifactError(
+        f"{path} {found}; give a run folder (runs/NAME) after `genrec run`, or a model folder."
+    )
+
+
+def loading_dtype(runtime: Runtime) -> torch.dtype | None:
+    """Return the number type to load weights in; None keeps the one they were saved in."""
+    if runtime.dtype == "auto" and runtime.torch_dtype() == torch.bfloat16:
+        return None
+    return runtime.torch_dtype()
+
+
+def _fallback(history: Sequence[str], known: NDArray[np.int32]) -> str | None:
+    if len(known):
+        return None
+    return f"popularity: the history {'holds no known item' if len(history) else 'is empty'}"
+
+
+def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise RequestError(f"k must be a whole number, got {k!r}.")
+    if k < 1:
+        raise RequestError(f"k must be at least 1, got {k}.")
+    if isinstance(histories, str):
+        raise RequestError(
+            f"histories must be a list of lists of item ids, got the text "
+            f'{histories!r}; write [["ID1", "ID2"]].'
+        )
+    for number, history in enumerate(histories):
+        if isinstance(history, str):
+            raise RequestError(
+                f"history {number} is the text {history!r}, expected a list of "
+                'item ids; one user is [["ID1", "ID2"]].'
+            )
+        for item_id in history:
+            if not isinstance(item_id, str):
+                raise RequestError(
+                    f"history {number} holds {item_id!r} of type "
+                    f"{type(item_id).__name__}; item ids are texts, use str(id)."
+                )

@@ -1,0 +1,160 @@
+import json
+import logging
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genrec import artifacts
+from genrec.artifacts import sha256_of
+from genrec.cf import fit
+from genrec.cf.load import NAMES, load
+from genrec.cf.popularity import Popularity
+from genrec.config import Recipe
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError
+from genrec.runtime import Runtime
+from tests.cf.worlds import arrays, dataset_of, random_sequences
+
+ITEMS = 18
+ROOT = Path(__file__).parents[2]
+LEARNED = ("popularity", "transition", "sasrec", "items", "users")
+RUNTIME = Runtime(seed=7, device="cpu", threads=1, quiet=True)
+
+
+def recipe(**changes):
+    section = {"dimensions": 8, "layers": 1, "epochs": 3, "max_history": 6, "batch_items": 64}
+    return Recipe.model_validate({"cf": section | changes})
+
+
+def write_dataset(run_folder, dataset):
+    with artifacts.writing(run_folder / "dataset", "dataset") as folder:
+        dataset.save(folder)
+    return run_folder
+
+
+def digests(folder):
+    return {name: sha256_of(folder / f"{name}.safetensors") for name in LEARNED}
+
+
+@pytest.fixture
+def dataset():
+    # Items 15 to 17 never occur in random sequences; tests place them where they want.
+    return dataset_of(random_sequences(0, shortest=4), ITEMS)
+
+
+def test_writes_models_vectors_and_the_log(tmp_path, dataset):
+    folder = fit.run(write_dataset(tmp_path, dataset), recipe(), RUNTIME)
+    manifest = artifacts.verify(folder, "cf")
+    assert folder == tmp_path / "cf"
+    assert (manifest.seed, manifest.config["epochs"]) == (7, 3)
+    assert manifest.inputs["dataset"]["digest"] == (
+        artifacts.read_manifest(tmp_path / "dataset").digest
+    )
+    assert not (tmp_path / "cf.checkpoint").exists()
+    items, users = (EmbeddingTable.load(folder, name) for name in ("items", "users"))
+    assert items.vectors.shape == (ITEMS, 8) and users.vectors.shape == (40, 8)
+    assert items.origin["method"] == "sasrec"
+    log = json.loads((folder / "training.json").read_text())
+    assert [entry["epoch"] for entry in log["epochs"]] == [1, 2, 3]
+    best = max(log["epochs"], key=lambda entry: entry["ndcg_at_10"])
+    assert log["best_epoch"] == best["epoch"]
+
+
+def test_loaded_models_rank_with_the_written_vectors(tmp_path, dataset):
+    folder = fit.run(write_dataset(tmp_path, dataset), recipe(), RUNTIME)
+    items, users = (EmbeddingTable.load(folder, name).vectors for name in ("items", "users"))
+    sequences = dataset.sequences()
+    histories = [sequences[i] for i in range(len(sequences))]
+    rankings = load(folder, "sasrec").rank(histories, ITEMS)
+    for user, ranking in zip(sequences.user, rankings, strict=True):
+        assert ranking.items.tolist() == np.argsort(-(items @ users[user])).tolist()
+    assert [load(folder, name).name for name in NAMES] == list(NAMES)
+    (ranking,) = load(folder, "popularity").rank(arrays([]), 4)
+    (expected,) = Popularity.fit(dataset).rank(arrays([]), 4)
+    assert ranking.items.tolist() == expected.items.tolist()
+
+
+def test_users_without_training_items_get_zeros(tmp_path, dataset):
+    part = np.where(dataset.interactions.user == 3, 2, dataset.part).astype(np.int8)
+    folder = fit.run(write_dataset(tmp_path, replace(dataset, part=part)), recipe(), RUNTIME)
+    users = EmbeddingTable.load(folder, "users").vectors
+    assert np.flatnonzero(~users.any(axis=1)).tolist() == [3]
+
+
+def with_other_held_out_items(dataset):
+    """Every held-out event names another item, most of them one that training never sees."""
+    events = dataset.interactions
+    generator = np.random.default_rng(1)
+    item = events.item.copy()
+    held_out = dataset.part > 0
+    item[held_out] = generator.choice([2, 15, 16, 17], size=held_out.sum())
+    assert (item != events.item).sum() > held_out.sum() / 2
+    return replace(dataset, interactions=replace(events, item=item))
+
+
+def test_held_out_events_have_no_influence(tmp_path, dataset):
+    # One epoch, since validation may choose between epochs and nothing else.
+    one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1), RUNTIME)
+    leaky = with_other_held_out_items(dataset)
+    other = fit.run(write_dataset(tmp_path / "b", leaky), recipe(epochs=1), RUNTIME)
+    assert digests(one) == digests(other)
+
+
+def test_one_training_event_changes_everything(tmp_path, dataset):
+    # The counterpart of the test above: it would see an influence if there were one.
+    events = dataset.interactions
+    item = events.item.copy()
+    last_of_first_user = np.flatnonzero(dataset.part == 1)[0] - 1
+    item[last_of_first_user] = 17
+    changed = replace(dataset, interactions=replace(events, item=item))
+    one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1), RUNTIME)
+    other = fit.run(write_dataset(tmp_path / "b", changed), recipe(epochs=1), RUNTIME)
+    assert all(digests(one)[name] != digests(other)[name] for name in LEARNED)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from genrec.cf import fit
+from genrec.cf.sasrec_checkpoint import Checkpoint
+from tests.cf.test_fit import RUNTIME, recipe
+
+save = Checkpoint.save
+
+def save_then_die(self, state):
+    save(self, state)
+    if len(state.log) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoint.save = save_then_die
+fit.run(Path(sys.argv[1]), recipe(epochs=4), RUNTIME)
+"""
+
+
+def test_a_killed_run_ends_with_the_same_files(tmp_path, dataset, caplog):
+    whole = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=4), RUNTIME)
+    run_folder = write_dataset(tmp_path / "b", dataset)
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, str(run_folder)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert (run_folder / "cf.checkpoint").is_dir() and not (run_folder / "cf").exists()
+    with caplog.at_level(logging.INFO):
+        resumed = fit.run(run_folder, recipe(epochs=4), RUNTIME)
+    assert "goes on after epoch 2" in caplog.text
+    assert digests(whole) == digests(resumed)
+    assert not (run_folder / "cf.checkpoint").exists()
+
+
+def test_without_a_dataset_the_error_names_it(tmp_path):
+    with pytest.raises(ArtifactError, match="dataset does not exist"):
+        fit.run(tmp_path, recipe(), RUNTIME)
+
+
+def test_only_a_cf_folder_is_loaded(tmp_path, dataset):
+    write_dataset(tmp_path, dataset)
+    with pytest.raises(ArtifactError, match="expected a 'cf'"):
+        load(tmp_path / "dataset", "popularity")

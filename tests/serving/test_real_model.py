@@ -1,0 +1,88 @@
+"""The Recommender and the service on a real (untrained) model folder, with the dataset gone."""
+
+import shutil
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from genrec import Recommender, artifacts
+from genrec.serving.http import create_app
+from tests.serving.world import ITEMS, build
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder copied away from its run, which is then deleted."""
+    base = tmp_path_factory.mktemp("world")
+    build(base / "run")
+    shutil.copytree(base / "run" / "model", base / "copied")
+    shutil.rmtree(base / "run")
+    return base / "copied"
+
+
+@pytest.fixture(scope="module")
+def recommender(folder):
+    return Recommender.from_pretrained(folder, device="cpu", dtype="float32", beam=10)
+
+
+def test_the_digests_name_the_model_and_its_index(folder, recommender):
+    assert recommender.name == "genrec"
+    assert recommender.model_digest == artifacts.verify(folder, "model").digest
+    assert recommender.index_digest == "c" * 64
+
+
+def test_items_are_real_new_and_titled(recommender):
+    [answer] = recommender.recommend([["p01", "p02"]], k=10)
+    names = [item.item_id for item in answer.items]
+    assert len(set(names)) == 10
+    assert not {"p01", "p02"} & set(names)
+    assert all(item.title == f"Thing {item.item_id}" for item in answer.items)
+    scores = [item.score for item in answer.items]
+    assert scores == sorted(scores, reverse=True)
+    assert answer.shortfall is None and answer.fallback is None
+
+
+def test_a_batch_answers_as_each_history_alone(recommender):
+    random = np.random.default_rng(0)
+    histories = [
+        [f"p{row:02d}" for row in random.choice(ITEMS, size=length)] for length in range(9)
+    ]
+    together = recommender.recommend(histories, k=5)
+    for history, batched in zip(histories, together, strict=True):
+        [alone] = recommender.recommend([history], k=5)
+        assert [i.item_id for i in alone.items] == [i.item_id for i in batched.items]
+        assert [i.score for i in alone.items] == pytest.approx(
+            [i.score for i in batched.items], abs=1e-4
+        )
+
+
+def test_only_the_newest_items_of_a_long_history_are_read(recommender):
+    """The prompts of this model hold six items; what came before must not matter."""
+    newest = ["p05", "p11", "p20", "p07", "p01", "p29"]
+    [long] = recommender.recommend([["p03"] * 500 + newest], k=5, exclude_seen=False)
+    [short] = recommender.recommend([newest], k=5, exclude_seen=False)
+    assert [i.item_id for i in long.items] == [i.item_id for i in short.items]
+
+
+def test_all_but_one_item_seen_leaves_that_one(recommender):
+    seen = [f"p{row:02d}" for row in range(ITEMS) if row != 17]
+    [answer] = recommender.recommend([seen], k=3)
+    assert [item.item_id for item in answer.items] == ["p17"]
+    assert "29 of them in the history" in answer.shortfall
+    [nothing] = recommender.recommend([[*seen, "p17"]], k=3)
+    assert nothing.items == []
+
+
+def test_k_beyond_the_catalogue_returns_every_item_once(recommender):
+    [answer] = recommender.recommend([["p00"]], k=1000, exclude_seen=False)
+    assert sorted(item.item_id for item in answer.items) == [f"p{row:02d}" for row in range(ITEMS)]
+
+
+def test_the_service_answers_from_the_copied_folder(recommender):
+    with TestClient(create_app(recommender)) as client:
+        body = client.post("/v1/recommend", json={"history": ["p01", "nope"], "k": 3}).json()
+    [direct] = recommender.recommend([["p01", "nope"]], k=3)
+    assert [item["item_id"] for item in body["items"]] == [i.item_id for i in direct.items]
+    assert body["unknown_items"] == ["nope"]
+    assert body["model_digest"] == recommender.model_digest

@@ -1,0 +1,199 @@
+"""The train stage on a world that can be learned exactly, and its recovery from kill -9."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genrec import artifacts
+from genrec.config import Recipe
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.errors import ArtifactError, ConfigError, DependencyError
+from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import from_scratch
+from genrec.runtime import Runtime
+from genrec.training import train
+
+CPU = torch.device("cpu")
+SCRATCH = {"hidden": 32, "layers": 2, "heads": 2, "feed_forward": 64, "dropout": 0.1}
+
+
+def recipe(**changes):
+    settings = {
+        "scratch": SCRATCH, "epochs": 30, "batch_tokens": 160, "learning_rate": 1e-2,
+        "evaluations": 3, "crop_probability": 0.3, "item_dropout": 0.05, "max_history": 8,
+    }
+    return Recipe(train={**settings, **changes})
+
+
+def make_run(folder, dataset, index):
+    with artifacts.writing(folder / "dataset", "dataset") as partial:
+        dataset.save(partial)
+    with artifacts.writing(folder / "index", "index") as partial:
+        index.save(partial)
+    return folder
+
+
+@pytest.fixture
+def run_folder(tmp_path, cycle_dataset, small_index):
+    return make_run(tmp_path / "run", cycle_dataset, small_index)
+
+
+RUNTIME = Runtime(device="cpu", threads=1, quiet=True)
+
+
+def test_learns_the_circle_and_the_folder_serves_alone(run_folder, cycle_dataset):
+    folder = train.run(run_folder, recipe(), RUNTIME)
+    alone = folder.rename(run_folder.parent / "elsewhere")
+    model = GenerativeModel.load(alone, device=CPU)
+    histories = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([21, 22, 23], dtype=np.int32)]
+    rankings = GenerativeRanker(model, beam=10).rank(histories, 3)
+    assert [int(ranking.items[0]) for ranking in rankings] == [8, 0]
+    assert model.catalog.item_ids == cycle_dataset.catalog.item_ids
+    assert model.item_counts.tolist() == cycle_dataset.item_counts.tolist()
+    log = json.loads((alone / "training.json").read_text())
+    assert any("tokens_per_second" in entry for entry in log)
+    assert all(0 <= entry["padding_share"] < 1 for entry in log if "padding_share" in entry)
+    assert {"eval_accuracy_1", "eval_accuracy_2", "eval_ndcg@10"} <= set().union(*log)
+    assert (alone / "training.png").stat().st_size > 1000
+    assert not (run_folder / "model.checkpoint").exists()
+
+
+def test_held_out_events_change_nothing_but_the_choice_of_checkpoint(
+    tmp_path, cycle_dataset, small_index
+):
+    """A planted leak: other held-out items must leave the training batches as they are."""
+    other = cycle_dataset.interactions.item.copy()
+    other[cycle_dataset.part > 0] = 0
+    events = cycle_dataset.interactions
+    planted = type(cycle_dataset)(
+        cycle_dataset.catalog, cycle_dataset.user_ids,
+        type(events)(events.user, other, events.time, events.weight), cycle_dataset.part, {},
+    )
+    weights = []
+    for name, dataset in (("a", cycle_dataset), ("b", planted)):
+        run = make_run(tmp_path / name, dataset, small_index)
+        folder = train.run(run, recipe(evaluations=1, epochs=2), RUNTIME)
+        weights.append(artifacts.sha256_of(folder / "model.safetensors"))
+    assert weights[0] == weights[1]
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from genrec.config import Recipe
+from genrec.runtime import Runtime
+from genrec.training import train
+calls, die_at = 0, int(sys.argv[3])
+measure = train.validate
+def validate(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return measure(*args, **kwargs)
+train.validate = validate
+runtime = Runtime(device="cpu", threads=1, quiet=True)
+train.run(Path(sys.argv[1]), Recipe.model_validate_json(sys.argv[2]), runtime)
+"""
+
+
+def run_child(folder, settings, die_at):
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), settings.model_dump_json(), str(die_at)],
+        capture_output=True, text=True, check=False,
+    )
+
+
+def tiny_language_model(folder, index):
+    """A local pretrained model: words, no codes."""
+    torch.manual_seed(0)
+    model, tokenizer, _ = from_scratch(
+        index, hidden=16, layers=2, heads=2, feed_forward=32, max_tokens=128
+    )
+    words = {word: place for place, word in enumerate(
+        ["<pad>", "<start>", "<unknown>", "thing", "number", *map(str, range(30))])}
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel(words, "<unknown>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<start>", unk_token="<unknown>"
+    ).save_pretrained(folder)
+    model.resize_token_embeddings(len(words), mean_resizing=False)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(
+    pretrained, tmp_path, cycle_dataset, small_index
+):
+    changes = {"epochs": 6, "evaluations": 4}
+    if pretrained:
+        source = tiny_language_model(tmp_path / "lm", small_index)
+        changes["language_model"] = str(source)
+    settings = recipe(**changes)
+    straight = make_run(tmp_path / "straight", cycle_dataset, small_index)
+    train.run(straight, settings, RUNTIME)
+    killed = make_run(tmp_path / "killed", cycle_dataset, small_index)
+    first = run_child(killed, settings, die_at=3)
+    assert first.returncode == -9, first.stderr
+    assert not (killed / "model").exists()
+    assert list((killed / "model.checkpoint").glob("checkpoint-*/trainer_state.json"))
+    second = run_child(killed, settings, die_at=99)
+    assert second.returncode == 0, second.stderr
+    for name in ("model.safetensors", "codes.safetensors"):
+        assert artifacts.sha256_of(killed / "model" / name) == artifacts.sha256_of(
+            straight / "model" / name
+        )
+    if pretrained:
+        name = "adapter/adapter_model.safetensors"
+        assert artifacts.sha256_of(killed / "model" / name) == artifacts.sha256_of(
+            straight / "model" / name
+        )
+
+
+def test_lora_on_a_local_model_with_instructions_learns(run_folder, small_index, tmp_path):
+    source = tiny_language_model(tmp_path / "lm", small_index)
+    folder = train.run(
+        run_folder,
+        recipe(language_model=str(source), form="instruction", epochs=40, crop_probability=0.9,
+               lora={"rank": 8, "alpha": 16}),
+        RUNTIME,
+    )
+    losses = [entry["eval_loss"] for entry in json.loads((folder / "training.json").read_text())
+              if "eval_loss" in entry]
+    assert losses[-1] < losses[0]
+    card = (folder / "README.md").read_text()
+    assert str(small_index.level_sizes) in card
+    model = GenerativeModel.load(folder, device=CPU)
+    assert model.facts["trained_parameters"] < model.facts["parameters"]
+    texts = model.tokenizer.convert_ids_to_tokens(model.vocabulary.tokens(small_index.codes)[0])
+    assert texts == ["<a_0>", "<b_0>"]
+
+
+def test_a_cut_off_checkpoint_is_passed_over(tmp_path):
+    from genrec.training.checkpoints import last_checkpoint
+
+    for step, text in ((9, "{}"), (10, '{"cut off'), (2, "{}")):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
+    (tmp_path / "checkpoint-11").mkdir()
+    assert Path(last_checkpoint(tmp_path) or "").name == "checkpoint-9"
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_clear_errors(run_folder, tmp_path):
+    with pytest.raises(DependencyError, match="language_model"):
+        train.run(run_folder, recipe(language_model=str(tmp_path)), RUNTIME)
+    with pytest.raises(ConfigError, match="multiple of twice"):
+        train.run(run_folder, recipe(scratch={**SCRATCH, "hidden": 30, "heads": 4}), RUNTIME)
+    (run_folder / "index" / "codes.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="changed or damaged"):
+        train.run(run_folder, recipe(), RUNTIME)

@@ -1,0 +1,45 @@
+"""The README that goes with a model folder."""
+
+from pathlib import Path
+
+from genrec.model.generative import GenerativeModel
+
+
+def write_card(model: GenerativeModel, path: Path) -> None:
+    """Write what the model is, what it was trained on, how good it was and how to use it."""
+    facts = model.facts
+    figures = "\n".join(
+        f"| {name} | {value:.4f} |"
+        for name, value in facts["validation"].items()
+        if name != "seconds"
+    )
+    example = ", ".join(f'"{item_id}"' for item_id in model.catalog.item_ids[:2])
+    path.write_text(
+        f"""---
+library_name: genrec
+tags: [recommendation, semantic-ids]
+---
+
+# Generative recommender
+
+Names items by codes: {model.index.levels} codes an item, level sizes {model.index.level_sizes},
+{len(model.catalog)} items. Base model: {facts["base_model"]}; form: {facts["form"]};
+{facts["parameters"]:,} parameters, {facts["trained_parameters"]:,} of them trained.
+
+```python
+from genrec import Recommender
+
+recommender = Recommender.from_pretrained("this folder")
+recommender.recommend([[{example}]], k=10)
+```
+
+Figures on validation users (seen items excluded), at the checkpoint that was kept:
+
+| figure | value |
+| --- | --- |
+{figures}
+
+It can recommend only items that were in the catalogue when it was trained.
+""",
+        encoding="utf-8",
+    )

@@ -1,0 +1,162 @@
+"""What the language model is trained to do, as a loss over one batch of item histories."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genrec.model.code_head import CodeHead
+from genrec.model.prompts import Prompts
+from genrec.training.batches import IGNORED
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Computes the loss of a batch; the same object serves training and validation.
+
+    Attributes:
+        model: Causal language model (the one inside PEFT's wrapper, if any).
+        head: Its code head.
+        prompts: How histories are written.
+        item_tokens: int64[n_items, L], code tokens of every catalogue row.
+        pad_token: Token id that fills short sequences.
+        label_smoothing: Share of the target spread over a level's codes.
+    """
+
+    model: nn.Module
+    head: CodeHead
+    prompts: Prompts
+    item_tokens: Tensor
+    pad_token: int
+    label_smoothing: float = 0.0
+
+    def loss(self, items: Tensor) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            items: int64[B, width], catalogue rows, right-padded with -100.
+        """
+        if self.prompts.form == "stream":
+            return self._stream_loss(items)
+        return self._instruction_loss(items)
+
+    def _codes(self, items: Tensor) -> Tensor:
+        """Return code numbers int64[B, width, L], -100 where there is no item."""
+        vocabulary = self.head.vocabulary
+        tokens = self.item_tokens[items.clamp(min=0)]
+        starts = [vocabulary.level_range(level).start for level in range(tokens.shape[-1])]
+        codes = tokens - torch.tensor(starts, device=tokens.device)
+        return codes.masked_fill((items == IGNORED).unsqueeze(-1), IGNORED)
+
+    def stream_hidden(self, items: Tensor) -> Tensor:
+        """Read histories as streams of codes.
+
+        Padding stands on the right, where a causal model cannot see it, so no mask is needed.
+
+        Args:
+            items: int64[B, width], right-padded with -100.
+
+        Returns:
+            float[B, width, L, hidden]; entry ``[b, i, l]`` is the state that predicts code l of
+            item i, having read all items before it and its codes before l.
+        """
+        batch, width = items.shape
+        levels = self.item_tokens.shape[1]
+        tokens = self.item_tokens[items.clamp(min=0)].flatten(1)
+        start = torch.full((batch, 1), self.prompts.before[0], device=items.device)
+        tokens = torch.cat([start, tokens[:, :-1]], dim=1)
+        decoder: Any = self.model.base_model
+        hidden: Tensor = decoder(input_ids=tokens, use_cache=False).last_hidden_state
+        return hidden.view(batch, width, levels, -1)
+
+    def _stream_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of every code of every item, each over its own level's codes."""
+        hidden, codes = self.stream_hidden(items), self._codes(items)
+        real = items != IGNORED
+        losses = [
+            nn.functional.cross_entropy(
+                self.head.logits(hidden[:, :, level][real], level),
+                codes[:, :, level][real],
+                label_smoothing=self.label_smoothing,
+            )
+            for level in range(codes.shape[-1])
+        ]
+        return torch.stack(losses).sum()
+
+    def _instruction_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the last item's codes after the prompt, over the full vocabulary."""
+        hidden, answers = self.instruction_hidden(items)
+        output: Any = self.model
+        logits = output.get_output_embeddings()(hidden).float()
+        if self.head.softcap:
+            logits = self.head.softcap * torch.tanh(logits / self.head.softcap)
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1),
+            self.item_tokens[answers].flatten(),
+            label_smoothing=self.label_smoothing,
+        ) * self.item_tokens.shape[1]
+
+    def instruction_hidden(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Read prompts with all items but the last, then the codes of the last.
+
+        Args:
+            items: int64[B, width], right-padded with -100; rows without any item are left out.
+
+        Returns:
+            float[R, L, hidden], the states that predict each code of the last item, and the last
+            item of each row, int64[R].
+        """
+        lengths = (items != IGNORED).sum(1)
+        rows = [row[:length] for row, length in zip(items, lengths.tolist(), strict=True) if length]
+        answers = torch.stack([row[-1] for row in rows])
+        table = self.item_tokens.cpu().numpy()
+        prompts = self.prompts.encode([row[:-1].cpu().numpy() for row in rows], table)
+        levels = self.item_tokens.shape[1]
+        width = self._prompt_width(items.shape[1]) + levels - 1
+        tokens = torch.full((len(rows), width), self.pad_token)
+        for place, prompt in enumerate(prompts):
+            tokens[place, : len(prompt)] = torch.from_numpy(prompt)
+        ends = torch.tensor([len(prompt) for prompt in prompts])
+        places = ends.unsqueeze(1) + torch.arange(levels - 1)
+        tokens.scatter_(1, places, self.item_tokens[answers][:, :-1].cpu())
+        decoder: Any = self.model.base_model
+        hidden = decoder(input_ids=tokens.to(items.device), use_cache=False).last_hidden_state
+        where = (ends.unsqueeze(1) - 1 + torch.arange(levels)).to(items.device)
+        picked = torch.gather(hidden, 1, where.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        return picked, answers
+
+    def _prompt_width(self, width: int) -> int:
+        """Return the tokens of a prompt with width - 1 items: one shape for a bucket."""
+        levels, prompts = self.item_tokens.shape[1], self.prompts
+        history = min(max(width - 1, 0), prompts.max_history)
+        return (
+            len(prompts.before)
+            + history * (levels + len(prompts.between))
+            + len(prompts.after)
+        )
+
+    @torch.inference_mode()
+    def last_item_scores(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Score the true codes of each row's last item.
+
+        Args:
+            items: int64[B, width], right-padded with -100; every row holds an item.
+
+        Returns:
+            Loss of each code float[B, L], and bool[B, L], true where the code was the best of its
+            level given the true codes before it.
+        """
+        if self.prompts.form == "stream":
+            last = (items != IGNORED).sum(1) - 1
+            states = self.stream_hidden(items)[torch.arange(len(items)), last]
+            answers = items[torch.arange(len(items)), last]
+        else:
+            states, answers = self.instruction_hidden(items)
+        codes = self._codes(answers.unsqueeze(1))[:, 0]
+        losses, hits = [], []
+        for level in range(codes.shape[1]):
+            scores = self.head.log_probabilities(states[:, level], level)
+            losses.append(-scores.gather(1, codes[:, level : level + 1])[:, 0])
+            hits.append(scores.argmax(1) == codes[:, level])
+        return torch.stack(losses, 1), torch.stack(hits, 1)

@@ -1,0 +1,287 @@
+"""The train stage: from a dataset and an index to a model folder that can be served."""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments
+
+from genrec import artifacts
+from genrec.config import Recipe, TrainConfig
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.model.code_head import CodeHead
+from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import (
+    add_codes,
+    from_scratch,
+    item_token_table,
+    load_pretrained,
+)
+from genrec.model.prompts import Prompts
+from genrec.runtime import Runtime
+from genrec.semantic_ids.item_index import ItemIndex
+from genrec.training.batches import Augmentation, BatchPlan
+from genrec.training.card import write_card
+from genrec.training.checkpoints import last_checkpoint
+from genrec.training.curve import draw_curve
+from genrec.training.dropout import add_dropout
+from genrec.training.lora import add_lora, merge
+from genrec.training.objectives import Objective
+from genrec.training.trainer import CodeTrainer
+from genrec.training.validation import validate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model about to be trained: what the trainer sees, and what is inside.
+
+    Attributes:
+        trained: Given to the trainer: a PEFT wrapper or the model itself.
+        model: The model as served, sharing the trained weights.
+    """
+
+    trained: PreTrainedModel | PeftModel
+    model: GenerativeModel
+
+
+def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
+    """Train the language model of a run and write ``model/``.
+
+    Continues from the last whole checkpoint when an earlier try with the same recipe and inputs
+    was stopped.
+    """
+    inputs = {"dataset": run_folder / "dataset", "index": run_folder / "index"}
+    dataset = Dataset.load(inputs["dataset"])
+    index_digest = artifacts.verify(inputs["index"], "index").digest
+    index = ItemIndex.load(inputs["index"])
+    config = recipe.train
+    runtime.start()
+    learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest})
+    checkpoints = run_folder / "model.checkpoint"
+    _claim(checkpoints, config, runtime.seed, inputs)
+    started = time.perf_counter()
+    log = fit(learner, config, dataset, runtime, checkpoints)
+    seconds = time.perf_counter() - started
+    folder = run_folder / "model"
+    settings = {
+        "seed": runtime.seed,
+        "config": config.model_dump(mode="json"),
+        "inputs": inputs,
+        "facts": {"seconds": seconds},
+    }
+    with artifacts.writing(folder, "model", **settings) as partial:
+        _save(learner, partial, log)
+    shutil.rmtree(checkpoints)
+    return folder
+
+
+def prepare(
+    config: TrainConfig,
+    dataset: Dataset,
+    index: ItemIndex,
+    runtime: Runtime,
+    facts: dict[str, Any],
+) -> Learner:
+    """Make the untrained learner that a recipe describes."""
+    trained: PreTrainedModel | PeftModel
+    if config.language_model is None:
+        scratch = config.scratch
+        language_model, tokenizer, vocabulary = from_scratch(
+            index,
+            hidden=scratch.hidden,
+            layers=scratch.layers,
+            heads=scratch.heads,
+            feed_forward=scratch.feed_forward,
+            max_tokens=_longest(config.max_history, index.levels),
+        )
+        add_dropout(language_model, scratch.dropout)
+        trained = language_model
+    else:
+        language_model, tokenizer = load_pretrained(
+            config.language_model,
+            revision=config.revision,
+            dtype=runtime.torch_dtype(),
+            quiet=runtime.quiet,
+        )
+        vocabulary = add_codes(
+            language_model, tokenizer, index, dataset.catalog.titles, seed=runtime.seed
+        )
+        trained = add_lora(
+            language_model,
+            vocabulary,
+            rank=config.lora.rank,
+            alpha=config.lora.alpha,
+            dropout=config.lora.dropout,
+            targets=config.lora.targets,
+        )
+    trained.to(runtime.torch_device())
+    model = GenerativeModel(
+        language_model=language_model,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        index=index,
+        prompts=Prompts.build(config.form, config.max_history, tokenizer),
+        catalog=dataset.catalog,
+        item_counts=dataset.item_counts,
+        facts={
+            "base_model": config.language_model or "from scratch",
+            "revision": config.revision,
+            "form": config.form,
+            "parameters": sum(p.numel() for p in language_model.parameters()),
+            "trained_parameters": sum(
+                p.numel() for p in trained.parameters() if p.requires_grad
+            ),
+            **facts,
+        },
+    )
+    return Learner(trained, model)
+
+
+def _longest(max_history: int, levels: int) -> int:
+    """Return room for the longest prompt, an answer, and padding to a round width."""
+    return (max_history + 8) * levels + 16
+
+
+def fit(
+    learner: Learner,
+    config: TrainConfig,
+    dataset: Dataset,
+    runtime: Runtime,
+    checkpoints: Path,
+) -> list[dict[str, Any]]:
+    """Train until the plan ends or validation stops getting better; keep the best weights.
+
+    Returns:
+        The training log: one entry a logged step or validation.
+    """
+    model = learner.model
+    device = runtime.torch_device()
+    plan = BatchPlan(
+        dataset.sequences(),
+        epochs=config.epochs,
+        batch_items=max(1, config.batch_tokens // model.index.levels),
+        augmentation=Augmentation(
+            config.max_history, config.crop_probability, config.item_dropout
+        ),
+        seed=runtime.seed,
+    )
+    steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
+    objective = Objective(
+        model=model.language_model,
+        head=CodeHead(model.language_model, model.vocabulary),
+        prompts=model.prompts,
+        item_tokens=torch.from_numpy(item_token_table(model.vocabulary, model.index)).to(device),
+        pad_token=model.pad_token,
+        label_smoothing=config.label_smoothing,
+    )
+    examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
+    logger.info(
+        "training %s: %d steps, %d users, batch widths %s items, padding %.0f %%",
+        model.facts["base_model"], steps, len(dataset.sequences()), plan.widths,
+        100 * plan.padding_share,
+    )
+    trainer = CodeTrainer(
+        learner.trained,
+        _arguments(config, runtime, checkpoints, steps),
+        plan,
+        objective,
+        lambda: validate(model, objective, examples),
+        config.row_learning_rate,
+        [EarlyStoppingCallback(early_stopping_patience=config.patience)],
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    return [dict(entry) for entry in trainer.state.log_history]
+
+
+def _arguments(
+    config: TrainConfig, runtime: Runtime, checkpoints: Path, steps: int
+) -> TrainingArguments:
+    """Translate the recipe into the trainer's settings."""
+    every = max(1, steps // config.evaluations)
+    device = runtime.torch_device()
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup * steps),
+        max_grad_norm=1.0,
+        bf16=config.language_model is not None and runtime.torch_dtype() == torch.bfloat16,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="ndcg@10",
+        greater_is_better=True,
+        logging_steps=max(1, every // 4),
+        report_to=config.report_to or "none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=device.type == "cpu",
+        seed=runtime.seed,
+        disable_tqdm=runtime.quiet,
+    )
+    if config.gradient_checkpointing:
+        arguments.gradient_checkpointing = True
+    # One process drives one device; several GPUs must not make the trainer split our batches.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def _sample(examples: Histories, users: int, seed: int) -> Histories:
+    """Return at most so many examples, drawn at random by seed, in their old order."""
+    if len(examples) <= users:
+        return examples
+    rows = np.random.default_rng(seed).choice(len(examples), users, replace=False)
+    return examples.take(np.sort(rows))
+
+
+def _claim(
+    checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, Path]
+) -> None:
+    """Make the checkpoint folder ours: remove one that another recipe or other inputs left."""
+    body = [
+        config.model_dump(mode="json"),
+        seed,
+        [artifacts.read_manifest(path).digest for path in inputs.values()],
+    ]
+    key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    mark = checkpoints / "belongs_to.txt"
+    if checkpoints.exists() and not (mark.is_file() and mark.read_text() == key):
+        logger.warning("%s is of another recipe or other inputs; starting anew", checkpoints)
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    mark.write_text(key)
+
+
+def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
+    """Write the adapter (if any), the merged model, the log, its plot and the card."""
+    model = learner.model
+    if isinstance(learner.trained, PeftModel):
+        learner.trained.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        merged = merge(learner.trained)
+        model = GenerativeModel(**{**model.__dict__, "language_model": merged})
+    best = max((entry for entry in log if "eval_ndcg@10" in entry), default={},
+               key=lambda entry: entry["eval_ndcg@10"])
+    model.facts["validation"] = {
+        name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name
+    }
+    model.save(folder)
+    (folder / "training.json").write_text(json.dumps(log, indent=2) + "\n")
+    draw_curve(log, folder / "training.png")
+    write_card(model, folder / "README.md")

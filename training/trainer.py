@@ -1,0 +1,150 @@
+"""Hugging Face's Trainer over a fixed plan of batches and an objective of ours."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from genrec.training.batches import BatchPlan
+from genrec.training.objectives import Objective
+
+
+def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Unwrap the one entry of a data loader's batch: entries of a plan are whole batches."""
+    return batch[0]
+
+
+class CodeTrainer(Trainer):
+    """Trains a model on item codes.
+
+    Args:
+        model: The model whose trainable parameters are updated and saved.
+        args: Trainer settings.
+        plan: All batches of the training, in order.
+        objective: The loss.
+        validation: Measures the model as it is; its figures steer stopping and the best
+            checkpoint.
+        row_learning_rate: Step size of the trained token rows, where it differs.
+        callbacks: More callbacks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        plan: BatchPlan,
+        objective: Objective,
+        validation: Callable[[], dict[str, float]],
+        row_learning_rate: float | None,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=plan,
+            eval_dataset=plan,
+            data_collator=first,
+            callbacks=[*callbacks, ThroughputCallback(plan, objective)],
+        )
+        self._objective = objective
+        self._validation = validation
+        self._row_learning_rate = row_learning_rate
+
+    def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> SequentialSampler:  # noqa: ANN401
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Return the objective's loss of one batch."""
+        with self.compute_loss_context_manager():
+            return self._objective.loss(inputs["items"])
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # noqa: ANN401
+        """Measure the model on the validation users; figures get the prefix ``eval_``."""
+        started = time.perf_counter()
+        metrics = {f"eval_{name}": value for name, value in self._validation().items()}
+        metrics["eval_seconds"] = time.perf_counter() - started
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        """Save adapters without the frozen embedding matrix, which PEFT would add to each."""
+        if isinstance(self.model, PeftModel) and output_dir is not None:
+            self.model.save_pretrained(output_dir, save_embedding_layers=False)
+        else:
+            super()._save(output_dir, state_dict)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:  # noqa: ANN401
+        """Give the trained token rows their own step size, when one is set."""
+        if self._row_learning_rate is None or self.optimizer is not None:
+            return super().create_optimizer(*args, **kwargs)
+        rows, others = [], []
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                (rows if "trainable_tokens_delta" in name else others).append(parameter)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": others, "weight_decay": self.args.weight_decay},
+                {"params": rows, "lr": self._row_learning_rate, "weight_decay": 0.0},
+            ],
+            lr=self.args.learning_rate,
+        )
+        return self.optimizer
+
+
+class ThroughputCallback(TrainerCallback):
+    """Adds tokens per second and the share of padding to every log line."""
+
+    def __init__(self, plan: BatchPlan, objective: Objective) -> None:
+        self._plan = plan
+        self._levels = objective.item_tokens.shape[1]
+        self._started = 0.0
+        self._step = 0
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Start the clock."""
+        self._started, self._step = time.perf_counter(), state.global_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Add the figures to training lines."""
+        if logs is None or "loss" not in logs or state.global_step <= self._step:
+            return
+        now = time.perf_counter()
+        tokens = sum(
+            self._plan.rows_of(step) * self._plan.width_of(step) * self._levels
+            for step in range(self._step, state.global_step)
+        )
+        logs["tokens_per_second"] = tokens / (now - self._started)
+        logs["padding_share"] = self._plan.padding_share
+        state.log_history[-1].update(
+            tokens_per_second=logs["tokens_per_second"], padding_share=logs["padding_share"]
+        )
+        self._started, self._step = now, state.global_step
