@@ -97,7 +97,7 @@ class CfConfig(Section):
     heads: int = setting(2, "Attention heads.", "heads", ge=1)
     dropout: float = setting(0.5, "Dropout on embeddings, attention and feed-forward.",
                              "probability", ge=0, lt=1)
-    learning_rate: float = setting(2e-3, "Step size of AdamW.", gt=0)
+    learning_rate: float = setting(1e-3, "Step size of AdamW.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
     epochs: int = setting(100, "Most passes over the training sequences.", "epochs", ge=1)
     patience: int = setting(8, "Stop after so many epochs without a better validation NDCG@10.",

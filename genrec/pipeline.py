@@ -83,9 +83,9 @@ def state_of(
     """
     folder = run_folder / stage.folder
     if not folder.exists():
-        partial = folder.with_name(folder.name + ".partial")
-        half = f"it was stopped half way ({partial.name} is there)"
-        return StageState(stage, (half if partial.exists() else "not made yet",))
+        left = [folder.with_name(folder.name + end) for end in (".partial", ".checkpoint")]
+        half = [f"it was stopped half way ({path.name} is there)" for path in left if path.exists()]
+        return StageState(stage, tuple(half) or ("not made yet",))
     look = artifacts.verify if check_files else artifacts.read_manifest
     try:
         manifest = look(folder, stage.folder)

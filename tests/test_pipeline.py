@@ -133,6 +133,7 @@ def test_an_input_that_is_not_used_makes_nothing_stale(tmp_path):
         (lambda folder: (folder / "manifest.json").unlink(), "half written"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "cannot be read"),
         (lambda folder: folder.rename(folder.with_name("index.partial")), "stopped half way"),
+        (lambda folder: folder.rename(folder.with_name("index.checkpoint")), "stopped half way"),
     ],
 )
 def test_damaged_and_half_written_folders_are_made_again(tmp_path, damage, reason):

@@ -17,6 +17,7 @@ from genrec.errors import ArtifactError
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "state.safetensors"
+GROUPS = ("weights", "average", "best", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class State:
 
     Attributes:
         weights: Weights after the last finished epoch.
-        best: Weights after the epoch with the best validation NDCG@10.
+        average: Their running average.
+        best: The average after the epoch with the best validation NDCG@10.
         optimizer: State of AdamW: parameter number and entry, ``0.exp_avg`` -> tensor.
         log: One entry a finished epoch.
     """
 
     weights: dict[str, Tensor]
+    average: dict[str, Tensor]
     best: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     log: list[dict[str, Any]]
@@ -72,10 +75,9 @@ class Checkpoint:
         """Replace the file by this state; a kill at any moment leaves the old or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
-        for group in ("weights", "best", "optimizer"):
+        for group in GROUPS:
             values: dict[str, Tensor] = getattr(state, group)
-            # Cloned, since weights and best may be the same tensors and a file may not share.
-            tensors |= {f"{group}/{name}": value.clone() for name, value in values.items()}
+            tensors |= {f"{group}/{name}": value for name, value in values.items()}
         header = {"identity": json.dumps(self.identity), "log": json.dumps(state.log)}
         partial = self.path.with_suffix(".partial")
         save_file(tensors, partial, metadata=header)
@@ -91,7 +93,7 @@ class Checkpoint:
         """
         if not self.path.is_file():
             return None
-        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
+        groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = file.metadata()

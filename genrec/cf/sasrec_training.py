@@ -1,5 +1,6 @@
 """Training SASRec: batches of like lengths, early stopping, a checkpoint after every epoch."""
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ class Schedule:
     epochs: int = 100
     patience: int = 8
     batch_items: int = 2048
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.01
     seed: int = 42
 
@@ -70,7 +71,9 @@ def train(
     """Train a network on the sequences and keep the weights with the best validation NDCG@10.
 
     Every position of a sequence is trained to predict the item that follows, by cross-entropy
-    over the whole catalogue. The validation examples choose the epoch and nothing else.
+    over the whole catalogue. What is validated and returned is a running average of the weights,
+    which is steadier than the weights after any one step. The validation examples choose the
+    epoch and nothing else.
 
     Args:
         sequences: Training items per user, oldest first; the newest ``max_history`` are learned.
@@ -104,8 +107,9 @@ def train(
                 if checkpoint is not None:
                     checkpoint.save(trainer.state())
                 progress.update(task, advance=1, description=_describe(trainer.log[-1]))
-    trainer.network.load_state_dict(trainer.best)
-    return trainer.network.eval(), trainer.log
+    network = trainer.average.requires_grad_()
+    network.load_state_dict(trainer.best)
+    return network, trainer.log
 
 
 def _progress(quiet: bool) -> Progress:
@@ -128,10 +132,8 @@ class _Trainer:
             network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self.log: list[Epoch] = []
-        self.best = self._weights()
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        self.best = _weights(self.average)
 
     @property
     def done(self) -> bool:
@@ -144,7 +146,8 @@ class _Trainer:
         if state is None:
             return
         self.network.load_state_dict(state.weights)
-        self.best = {name: value.to(self.best[name].device) for name, value in state.best.items()}
+        self.average.load_state_dict(state.average)
+        self.best = state.best
         unpack_optimizer(self.optimizer, state.optimizer)
         self.log = [Epoch(**entry) for entry in state.log]
         logger.info("SASRec goes on after epoch %d", len(self.log))
@@ -152,7 +155,8 @@ class _Trainer:
     def state(self) -> State:
         """Return what the next epoch depends on."""
         return State(
-            weights=self._weights(),
+            weights=_weights(self.network),
+            average=_weights(self.average),
             best=self.best,
             optimizer=pack_optimizer(self.optimizer),
             log=[asdict(entry) for entry in self.log],
@@ -168,19 +172,29 @@ class _Trainer:
         lengths = np.asarray([len(sequence) for sequence in newest])
         total = 0.0
         self.network.train()
-        for batch in batches(lengths, self.schedule.batch_items, np.random.default_rng(seeds)):
+        generator = np.random.default_rng(seeds)
+        cut = batches(lengths, self.schedule.batch_items, generator)
+        for step, batch in enumerate(cut, start=1):
             total += self._step([newest[i] for i in batch])
+            # The mean of the first epoch's weights, then an exponential average over one epoch.
+            self._average(1 / (step if number == 1 else len(cut)))
         loss = total / int(lengths.sum())
         if not np.isfinite(loss):
             raise ConfigError(
                 f"The loss of SASRec is {loss} in epoch {number}; lower cf.learning_rate "
                 f"(now {self.schedule.learning_rate})."
             )
-        recall, ndcg = validate(self.network, validation) if len(validation) else (None, None)
+        recall, ndcg = validate(self.average, validation) if len(validation) else (None, None)
         seconds = round(time.perf_counter() - started, 3)
         self.log.append(Epoch(number, loss, recall, ndcg, seconds))
         if best_epoch(self.log) == number:
-            self.best = self._weights()
+            self.best = _weights(self.average)
+
+    def _average(self, rate: float) -> None:
+        """Move the averaged weights towards the current ones by this share of the way."""
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for average, current in pairs:
+            average.lerp_(current.detach(), rate)
 
     def _step(self, sequences: Sequence[NDArray[np.int32]]) -> float:
         """Learn from one batch; return the loss summed over its positions."""
@@ -203,6 +217,10 @@ class _Trainer:
         torch.autograd.backward(states, leaf.grad)
         self.optimizer.step()
         return total
+
+
+def _weights(network: SasRec) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def best_epoch(log: Sequence[Epoch]) -> int:

@@ -228,8 +228,8 @@ def _require_closed_quotes(
         lines = text.count("\n")
         if lines > _MOST_SWALLOWED_LINES:
             raise DataError(
-                f"{path}: in row {row} a quoted value runs over {lines} lines, so a quote is opened "
-                f"there and never closed: {text[:60]!r}. Close or remove it."
+                f"{path}: in row {row} a quoted value runs over {lines} lines, so a quote is "
+                f"opened there and never closed: {text[:60]!r}. Close or remove it."
             )
 
 

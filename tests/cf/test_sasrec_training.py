@@ -81,6 +81,28 @@ def test_leaves_the_random_numbers_of_the_caller_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
+def test_returns_the_average_of_the_steps(monkeypatch):
+    # The first epoch: the plain mean over its steps; the second: exponential, a share 1/steps.
+    steps = []
+    adamw_step = torch.optim.AdamW.step
+
+    def step_and_look(self):
+        adamw_step(self)
+        steps.append(self.param_groups[0]["params"][0].detach().clone())
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step_and_look)
+    first, _ = train(TRAINING, NONE, schedule(epochs=1), build)
+    count = len(steps)
+    assert count > 2
+    expected = sum(steps) / count
+    torch.testing.assert_close(first.item_vectors.weight.detach(), expected)
+    steps.clear()
+    second, _ = train(TRAINING, NONE, schedule(epochs=2), build)
+    for weights in steps[count:]:
+        expected = expected + (weights - expected) / count
+    torch.testing.assert_close(second.item_vectors.weight.detach(), expected)
+
+
 def test_slices_of_logits_give_the_same_gradient(monkeypatch):
     whole, _ = train(TRAINING, NONE, schedule(epochs=1), build)
     monkeypatch.setattr(sasrec_training, "LOGITS_AT_ONCE", 7 * ITEMS)

@@ -1,4 +1,5 @@
 import json
+import lzma
 import random
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,21 @@ def test_real_sets_have_their_published_sizes(name, users, items, events):
     sizes = (len(dataset.user_ids), len(dataset.catalog), len(dataset.interactions))
     assert sizes == (users, items, events)
     assert prepared.quarantine.is_empty()
+
+
+def test_a_real_set_is_the_same_from_its_table_and_its_original_files(tmp_path):
+    folder = REAL / "movietweetings-100k"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not on this machine")
+    for name in ("ratings.dat", "movies.dat"):
+        packed = (folder / "originals" / f"{name}.xz").read_bytes()
+        (tmp_path / name).write_bytes(lzma.decompress(packed))
+    table, original = (
+        prepare(open_source(DataConfig(path=str(path)))).dataset for path in (folder, tmp_path)
+    )
+    # The two hold the same rows in another order, so users are numbered differently.
+    assert sorted(table.user_ids) == sorted(original.user_ids)
+    assert table.catalog.table.equals(original.catalog.table)
+    assert sorted(zip(read_back(table), table.part.tolist(), strict=True)) == sorted(
+        zip(read_back(original), original.part.tolist(), strict=True)
+    )
