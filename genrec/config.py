@@ -12,8 +12,12 @@ def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:  # n
     """Declare one key of the recipe: its default, one line of help, its unit and its limits."""
     extra: Any = {"unit": unit} if unit else None
     if isinstance(default, list | dict):
-        return Field(default_factory=lambda: type(default)(default), description=help,
-                     json_schema_extra=extra, **limits)
+        return Field(
+            default_factory=lambda: type(default)(default),
+            description=help,
+            json_schema_extra=extra,
+            **limits,
+        )
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -38,21 +42,27 @@ class ItemColumns(Section):
     item_id: str = setting("item_id", "Column with the item's id.")
     title: str | None = setting("title", "Column to show to people; null shows the id.")
     text: list[str] | None = setting(
-        None, "Columns joined into the text an embedding reads; null takes title, brand, "
-        "categories, genres, attributes and description where they exist.")
+        None,
+        "Columns joined into the text an embedding reads; null takes title, brand, "
+        "categories, genres, attributes and description where they exist.",
+    )
 
 
 class SplitConfig(Section):
     """Which events are learned from, validated on and tested on."""
 
     method: Literal["leave_one_out", "temporal", "cold_items"] = setting(
-        "leave_one_out", "leave_one_out: each user's last event is test, the one before "
-        "validation; temporal: cut by time over all users; cold_items: whole items held out.")
+        "leave_one_out",
+        "leave_one_out: each user's last event is test, the one before "
+        "validation; temporal: cut by time over all users; cold_items: whole items held out.",
+    )
     validation_fraction: float = setting(0.1, "temporal: share of events.", "fraction", gt=0, lt=1)
     test_fraction: float = setting(
-        0.1, "temporal: share of events; cold_items: share of items.", "fraction", gt=0, lt=1)
+        0.1, "temporal: share of events; cold_items: share of items.", "fraction", gt=0, lt=1
+    )
     validation_from: str | None = setting(
-        None, "temporal: ISO date where validation starts; overrides the fraction.")
+        None, "temporal: ISO date where validation starts; overrides the fraction."
+    )
     test_from: str | None = setting(None, "temporal: ISO date where test starts.")
 
 
@@ -68,23 +78,35 @@ class DataConfig(Section):
 
     path: str | None = setting(None, "File or folder to read; null generates the embedded store.")
     items_path: str | None = setting(
-        None, "Item file; null looks beside the interactions or makes items from their ids.")
+        None, "Item file; null looks beside the interactions or makes items from their ids."
+    )
     format: Literal["auto", "table", "movielens", "amazon", "recbole", "sequences", "store"] = (
-        setting("auto", "Layout of the source; auto decides by names and columns. table is "
-                "Parquet, CSV, TSV or JSON lines with the columns named below."))
+        setting(
+            "auto",
+            "Layout of the source; auto decides by names and columns. table is "
+            "Parquet, CSV, TSV or JSON lines with the columns named below.",
+        )
+    )
     columns: ColumnNames = setting(ColumnNames(), "Columns of the interaction file.")
     item_columns: ItemColumns = setting(ItemColumns(), "Columns of the item file.")
     separator: str | None = setting(None, "Field separator of text files; null guesses.")
     minimum_weight: float | None = setting(
-        None, "Drop events with a smaller weight (rating).", "rating")
+        None, "Drop events with a smaller weight (rating).", "rating"
+    )
     core: int = setting(
-        5, "Drop users and items with fewer events, until none is left; 0 keeps all.", "events",
-        ge=0)
+        5,
+        "Drop users and items with fewer events, until none is left; 0 keeps all.",
+        "events",
+        ge=0,
+    )
     deduplicate: Literal["none", "consecutive", "pair"] = setting(
-        "none", "consecutive: drop an event that repeats the user's item just before; pair: keep "
-        "each user-item pair's first event.")
+        "none",
+        "consecutive: drop an event that repeats the user's item just before; pair: keep "
+        "each user-item pair's first event.",
+    )
     maximum_quarantined: float = setting(
-        0.5, "Stop when a larger share of rows cannot be read.", "fraction", ge=0, le=1)
+        0.5, "Stop when a larger share of rows cannot be read.", "fraction", ge=0, le=1
+    )
     split: SplitConfig = setting(SplitConfig(), "Training, validation and test.")
     store: StoreConfig = setting(StoreConfig(), "Size of the embedded store.")
 
@@ -95,13 +117,15 @@ class CfConfig(Section):
     dimensions: int = setting(64, "Width of SASRec.", "dimensions", ge=4)
     layers: int = setting(2, "Transformer blocks.", "blocks", ge=1)
     heads: int = setting(2, "Attention heads.", "heads", ge=1)
-    dropout: float = setting(0.5, "Dropout on embeddings, attention and feed-forward.",
-                             "probability", ge=0, lt=1)
+    dropout: float = setting(
+        0.5, "Dropout on embeddings, attention and feed-forward.", "probability", ge=0, lt=1
+    )
     learning_rate: float = setting(1e-3, "Step size of AdamW.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
     epochs: int = setting(100, "Most passes over the training sequences.", "epochs", ge=1)
-    patience: int = setting(8, "Stop after so many epochs without a better validation NDCG@10.",
-                            "epochs", ge=1)
+    patience: int = setting(
+        8, "Stop after so many epochs without a better validation NDCG@10.", "epochs", ge=1
+    )
     batch_items: int = setting(2048, "Most items in a batch, padding included.", "items", ge=1)
     max_history: int = setting(50, "Newest items of a user that are read.", "items", ge=1)
 
@@ -110,9 +134,11 @@ class EmbedConfig(Section):
     """Stage embed: one vector per item from its text."""
 
     method: Literal["tfidf", "sentence_transformer"] = setting(
-        "tfidf", "tfidf needs no model; sentence_transformer needs genrec[text].")
-    dimensions: int = setting(128, "tfidf: dimensions kept by the truncated SVD.", "dimensions",
-                              ge=2)
+        "tfidf", "tfidf needs no model; sentence_transformer needs genrec[text]."
+    )
+    dimensions: int = setting(
+        128, "tfidf: dimensions kept by the truncated SVD.", "dimensions", ge=2
+    )
     model: str | None = setting(None, "sentence_transformer: local folder or hub id.")
     revision: str | None = setting(None, "sentence_transformer: pinned hub revision.")
     prompt: str = setting("", "sentence_transformer: text put before every item text.")
@@ -123,10 +149,12 @@ class IndexConfig(Section):
     """Stage index: residual k-means over item vectors."""
 
     vectors: Literal["text", "cf", "concatenation"] = setting(
-        "concatenation", "Which vectors to quantize; concatenation joins both, each at length 1.")
+        "concatenation", "Which vectors to quantize; concatenation joins both, each at length 1."
+    )
     levels: int = setting(3, "Codes per item.", "codes", ge=1, le=8)
     codes_per_level: int | None = setting(
-        None, "Size of each codebook; null takes 256, less for small catalogues.", "codes", ge=2)
+        None, "Size of each codebook; null takes 256, less for small catalogues.", "codes", ge=2
+    )
     iterations: int = setting(50, "k-means iterations a level.", "iterations", ge=1)
     restarts: int = setting(1, "k-means restarts a level, best kept.", "runs", ge=1)
 
@@ -138,7 +166,8 @@ class LoraConfig(Section):
     alpha: int = setting(32, "Scale of the adapters, divided by the rank.", ge=1)
     dropout: float = setting(0.05, "Dropout on adapter inputs.", "probability", ge=0, lt=1)
     targets: list[str] | Literal["all-linear"] = setting(
-        "all-linear", "Names of the layers that get adapters.")
+        "all-linear", "Names of the layers that get adapters."
+    )
 
 
 class ScratchConfig(Section):
@@ -148,46 +177,66 @@ class ScratchConfig(Section):
     layers: int = setting(4, "Transformer blocks.", "blocks", ge=1)
     heads: int = setting(4, "Attention heads.", "heads", ge=1)
     feed_forward: int = setting(512, "Width of the feed-forward layers.", "dimensions", ge=8)
-    dropout: float = setting(0.2, "Dropout on embeddings, attention and feed-forward.",
-                             "probability", ge=0, lt=1)
+    dropout: float = setting(
+        0.2, "Dropout on embeddings, attention and feed-forward.", "probability", ge=0, lt=1
+    )
 
 
 class TrainConfig(Section):
     """Stage train: the language model learns the codes."""
 
     language_model: str | None = setting(
-        None, "smollm2, a local folder or a hub id of a causal LM; null trains a small one from "
-        "scratch.")
+        None,
+        "smollm2, a local folder or a hub id of a causal LM; null trains a small one from scratch.",
+    )
     revision: str | None = setting(None, "Pinned hub revision.")
     form: Literal["stream", "instruction"] = setting(
-        "stream", "stream: a history is one sequence of codes with a loss on every item; "
-        "instruction: a prompt with the history, loss on the next item only.")
+        "stream",
+        "stream: a history is one sequence of codes with a loss on every item; "
+        "instruction: a prompt with the history, loss on the next item only.",
+    )
     lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
     scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
     epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
     max_steps: int = setting(-1, "Most optimizer steps; -1 leaves it to epochs.", "steps")
     learning_rate: float = setting(2e-3, "Peak step size of AdamW.", gt=0)
     row_learning_rate: float | None = setting(
-        None, "Peak step size for the new code rows of a pretrained model; null takes the same.",
-        gt=0)
+        None,
+        "Peak step size for the new code rows of a pretrained model; null takes the same.",
+        gt=0,
+    )
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
-    warmup: float = setting(0.05, "Share of steps with a rising step size.", "fraction", ge=0,
-                            lt=1)
-    batch_tokens: int = setting(8192, "Tokens in an optimizer step, padding included.", "tokens",
-                                ge=1)
+    warmup: float = setting(0.05, "Share of steps with a rising step size.", "fraction", ge=0, lt=1)
+    batch_tokens: int = setting(
+        8192, "Tokens in an optimizer step, padding included.", "tokens", ge=1
+    )
     max_history: int = setting(20, "Newest items of a user that are read.", "items", ge=1)
     crop_probability: float = setting(
-        0.5, "Chance that a training history is cut to a random stretch.", "probability", ge=0,
-        le=1)
+        0.5, "Chance that a training history is cut to a random stretch.", "probability", ge=0, le=1
+    )
     item_dropout: float = setting(
-        0.1, "Chance that an item of a training history is left out of what the model reads.",
-        "probability", ge=0, lt=1)
-    label_smoothing: float = setting(0.0, "Share of the target spread over a level's codes.",
-                                     "fraction", ge=0, lt=1)
+        0.1,
+        "Chance that an item of a training history is left out of what the model reads.",
+        "probability",
+        ge=0,
+        lt=1,
+    )
+    average_decay: float = setting(
+        0.99,
+        "Share of the running average of the weights that is kept at each step; the average "
+        "is what is validated and kept.",
+        "fraction",
+        ge=0,
+        lt=1,
+    )
+    label_smoothing: float = setting(
+        0.0, "Share of the target spread over a level's codes.", "fraction", ge=0, lt=1
+    )
     evaluations: int = setting(20, "Validations during training.", "times", ge=1)
     validation_users: int = setting(2000, "Users validated on, drawn by seed.", "users", ge=1)
-    patience: int = setting(4, "Stop after so many validations without a better NDCG@10.",
-                            "times", ge=1)
+    patience: int = setting(
+        4, "Stop after so many validations without a better NDCG@10.", "times", ge=1
+    )
     gradient_checkpointing: bool = setting(False, "Trade time for memory.")
     report_to: list[str] = setting([], "Experiment trackers known to transformers.")
 
@@ -199,21 +248,24 @@ class RecommendConfig(Section):
     k: int = setting(50, "Items in a list.", "items", ge=1)
     beam: int = setting(50, "Beam width; at least k.", "beams", ge=1)
     users: int | None = setting(
-        None, "Predict for so many, drawn at random by seed; null predicts for all.", "users",
-        ge=1)
+        None, "Predict for so many, drawn at random by seed; null predicts for all.", "users", ge=1
+    )
     exclude_seen: bool = setting(True, "Never recommend an item of the history.")
     batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
     models: list[Literal["popularity", "transition", "sasrec", "genrec"]] = setting(
-        ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.")
+        ["popularity", "transition", "sasrec", "genrec"], "Rows of the table."
+    )
 
 
 class EvaluateConfig(Section):
     """Stage evaluate: metrics of the predictions."""
 
     cutoffs: list[Annotated[int, Field(ge=1)]] = setting(
-        [1, 5, 10, 20, 50], "List lengths to measure at.", "items")
-    bootstrap: int = setting(1000, "Resamples for the 95 % intervals; 0 gives none.", "samples",
-                             ge=0)
+        [1, 5, 10, 20, 50], "List lengths to measure at.", "items"
+    )
+    bootstrap: int = setting(
+        1000, "Resamples for the 95 % intervals; 0 gives none.", "samples", ge=0
+    )
 
 
 class ServeConfig(Section):
@@ -231,15 +283,17 @@ class RuntimeConfig(Section):
 
     device: str = setting("auto", "cpu, cuda, cuda:N, mps or auto.")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "Number type of pretrained language models.")
+        "auto", "Number type of pretrained language models."
+    )
     threads: int = setting(0, "CPU threads; 0 takes what torch takes.", "threads", ge=0)
 
 
 class Recipe(Section):
     """Everything a run needs to know."""
 
-    name: str = setting("run", "Name of the run; its folder is runs/NAME.",
-                        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = setting(
+        "run", "Name of the run; its folder is runs/NAME.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
     seed: int = setting(42, "Seed of every random number.", ge=0, le=2**31 - 1)
     data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")
     cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")

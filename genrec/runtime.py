@@ -44,11 +44,14 @@ class Runtime:
         try:
             device = torch.device(name)
         except RuntimeError as error:
-            raise ConfigError(f"there is no device {self.device!r}, expected auto, cpu, cuda, "
-                              "cuda:N or mps.") from error
+            raise ConfigError(
+                f"there is no device {self.device!r}, expected auto, cpu, cuda, cuda:N or mps."
+            ) from error
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device {self.device!r} was asked for, but torch sees no GPU; "
-                              "use device: auto or cpu.")
+            raise ConfigError(
+                f"device {self.device!r} was asked for, but torch sees no GPU; "
+                "use device: auto or cpu."
+            )
         return device
 
     def torch_dtype(self) -> "torch.dtype":

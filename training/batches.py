@@ -33,9 +33,7 @@ class Augmentation:
     crop_probability: float = 0.0
     item_dropout: float = 0.0
 
-    def apply(
-        self, items: NDArray[np.int32], generator: np.random.Generator
-    ) -> NDArray[np.int32]:
+    def apply(self, items: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int32]:
         """Return a varied copy of one history, at least one item long."""
         if len(items) > 2 and generator.random() < self.crop_probability:
             length = int(generator.integers(2, len(items) + 1))
@@ -95,7 +93,7 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
         generator = np.random.default_rng([self._seed, epoch])
         users = generator.permutation(len(lengths))[:size]
         bucket = np.searchsorted(np.asarray(self.widths), lengths[users])
-        batches = []
+        batches: list[tuple[int, NDArray[np.int64]]] = []
         for place, width in enumerate(self.widths):
             members = users[bucket == place]
             rows = self._rows_of_width[width]

@@ -14,7 +14,8 @@ def last_checkpoint(folder: Path) -> str | None:
     it was written and is passed over, with a warning.
     """
     found = sorted(
-        folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]),
+        folder.glob("checkpoint-*"),
+        key=lambda path: int(path.name.rpartition("-")[2]),
         reverse=True,
     )
     for path in found:

@@ -91,11 +91,14 @@ class Objective:
         logits = output.get_output_embeddings()(hidden).float()
         if self.head.softcap:
             logits = self.head.softcap * torch.tanh(logits / self.head.softcap)
-        return nn.functional.cross_entropy(
-            logits.flatten(0, 1),
-            self.item_tokens[answers].flatten(),
-            label_smoothing=self.label_smoothing,
-        ) * self.item_tokens.shape[1]
+        return (
+            nn.functional.cross_entropy(
+                logits.flatten(0, 1),
+                self.item_tokens[answers].flatten(),
+                label_smoothing=self.label_smoothing,
+            )
+            * self.item_tokens.shape[1]
+        )
 
     def instruction_hidden(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Read prompts with all items but the last, then the codes of the last.
@@ -130,11 +133,7 @@ class Objective:
         """Return the tokens of a prompt with width - 1 items: one shape for a bucket."""
         levels, prompts = self.item_tokens.shape[1], self.prompts
         history = min(max(width - 1, 0), prompts.max_history)
-        return (
-            len(prompts.before)
-            + history * (levels + len(prompts.between))
-            + len(prompts.after)
-        )
+        return len(prompts.before) + history * (levels + len(prompts.between)) + len(prompts.after)
 
     @torch.inference_mode()
     def last_item_scores(self, items: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ from genrec.model.language_model import (
 from genrec.model.prompts import Prompts
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
+from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
@@ -74,13 +75,14 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     log = fit(learner, config, dataset, runtime, checkpoints)
     seconds = time.perf_counter() - started
     folder = run_folder / "model"
-    settings = {
-        "seed": runtime.seed,
-        "config": config.model_dump(mode="json"),
-        "inputs": inputs,
-        "facts": {"seconds": seconds},
-    }
-    with artifacts.writing(folder, "model", **settings) as partial:
+    with artifacts.writing(
+        folder,
+        "model",
+        seed=runtime.seed,
+        config=config.model_dump(mode="json"),
+        inputs=inputs,
+        facts={"seconds": seconds},
+    ) as partial:
         _save(learner, partial, log)
     shutil.rmtree(checkpoints)
     return folder
@@ -94,7 +96,7 @@ def prepare(
     facts: dict[str, Any],
 ) -> Learner:
     """Make the untrained learner that a recipe describes."""
-    trained: PreTrainedModel | PeftModel
+    trained: Any
     if config.language_model is None:
         scratch = config.scratch
         language_model, tokenizer, vocabulary = from_scratch(
@@ -125,7 +127,11 @@ def prepare(
             dropout=config.lora.dropout,
             targets=config.lora.targets,
         )
-    trained.to(runtime.torch_device())
+    device = runtime.torch_device()
+    trained.to(device)
+    if device.type == "cpu":
+        # Histories are short: plain products beat the fused kernel here, in bfloat16 by half.
+        language_model.set_attn_implementation("eager")
     model = GenerativeModel(
         language_model=language_model,
         tokenizer=tokenizer,
@@ -139,9 +145,7 @@ def prepare(
             "revision": config.revision,
             "form": config.form,
             "parameters": sum(p.numel() for p in language_model.parameters()),
-            "trained_parameters": sum(
-                p.numel() for p in trained.parameters() if p.requires_grad
-            ),
+            "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
             **facts,
         },
     )
@@ -171,9 +175,7 @@ def fit(
         dataset.sequences(),
         epochs=config.epochs,
         batch_items=max(1, config.batch_tokens // model.index.levels),
-        augmentation=Augmentation(
-            config.max_history, config.crop_probability, config.item_dropout
-        ),
+        augmentation=Augmentation(config.max_history, config.crop_probability, config.item_dropout),
         seed=runtime.seed,
     )
     steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
@@ -188,7 +190,10 @@ def fit(
     examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
     logger.info(
         "training %s: %d steps, %d users, batch widths %s items, padding %.0f %%",
-        model.facts["base_model"], steps, len(dataset.sequences()), plan.widths,
+        model.facts["base_model"],
+        steps,
+        len(dataset.sequences()),
+        plan.widths,
         100 * plan.padding_share,
     )
     trainer = CodeTrainer(
@@ -197,6 +202,7 @@ def fit(
         plan,
         objective,
         lambda: validate(model, objective, examples),
+        WeightAverage(learner.trained, config.average_decay),
         config.row_learning_rate,
         [EarlyStoppingCallback(early_stopping_patience=config.patience)],
     )
@@ -219,7 +225,7 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup * steps),
         max_grad_norm=1.0,
-        bf16=config.language_model is not None and runtime.torch_dtype() == torch.bfloat16,
+        bf16=runtime.torch_dtype() == torch.bfloat16,
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
@@ -251,9 +257,7 @@ def _sample(examples: Histories, users: int, seed: int) -> Histories:
     return examples.take(np.sort(rows))
 
 
-def _claim(
-    checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, Path]
-) -> None:
+def _claim(checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, Path]) -> None:
     """Make the checkpoint folder ours: remove one that another recipe or other inputs left."""
     body = [
         config.model_dump(mode="json"),
@@ -273,11 +277,14 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
     """Write the adapter (if any), the merged model, the log, its plot and the card."""
     model = learner.model
     if isinstance(learner.trained, PeftModel):
-        learner.trained.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        learner.trained.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
         merged = merge(learner.trained)
         model = GenerativeModel(**{**model.__dict__, "language_model": merged})
-    best = max((entry for entry in log if "eval_ndcg@10" in entry), default={},
-               key=lambda entry: entry["eval_ndcg@10"])
+    best = max(
+        (entry for entry in log if "eval_ndcg@10" in entry),
+        default={},
+        key=lambda entry: entry["eval_ndcg@10"],
+    )
     model.facts["validation"] = {
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name
     }

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
 
@@ -29,6 +31,7 @@ class CodeTrainer(Trainer):
         objective: The loss.
         validation: Measures the model as it is; its figures steer stopping and the best
             checkpoint.
+        average: Running average of the weights; it is what is validated and kept.
         row_learning_rate: Step size of the trained token rows, where it differs.
         callbacks: More callbacks.
     """
@@ -40,6 +43,7 @@ class CodeTrainer(Trainer):
         plan: BatchPlan,
         objective: Objective,
         validation: Callable[[], dict[str, float]],
+        average: WeightAverage,
         row_learning_rate: float | None,
         callbacks: list[TrainerCallback],
     ) -> None:
@@ -49,14 +53,16 @@ class CodeTrainer(Trainer):
             train_dataset=plan,
             eval_dataset=plan,
             data_collator=first,
-            callbacks=[*callbacks, ThroughputCallback(plan, objective)],
+            callbacks=[*callbacks, ThroughputCallback(plan, objective), AveragingCallback(average)],
         )
+        self._plan = plan
+        self._average = average
         self._objective = objective
         self._validation = validation
         self._row_learning_rate = row_learning_rate
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> SequentialSampler:  # noqa: ANN401
-        return SequentialSampler(self.train_dataset)
+        return SequentialSampler(self._plan)
 
     def compute_loss(
         self,
@@ -72,7 +78,9 @@ class CodeTrainer(Trainer):
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # noqa: ANN401
         """Measure the model on the validation users; figures get the prefix ``eval_``."""
         started = time.perf_counter()
+        self._average.swap()
         metrics = {f"eval_{name}": value for name, value in self._validation().items()}
+        self._average.swap()
         metrics["eval_seconds"] = time.perf_counter() - started
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -88,13 +96,25 @@ class CodeTrainer(Trainer):
             self.model.save_pretrained(output_dir, save_embedding_layers=False)
         else:
             super()._save(output_dir, state_dict)
+        self._average.save(Path(str(output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._average.load(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        """Put the average of the best checkpoint into the model."""
+        self._average.load(Path(str(self.state.best_model_checkpoint)))
+        self._average.swap()
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:  # noqa: ANN401
         """Give the trained token rows their own step size, when one is set."""
         if self._row_learning_rate is None or self.optimizer is not None:
             return super().create_optimizer(*args, **kwargs)
-        rows, others = [], []
-        for name, parameter in self.model.named_parameters():
+        model: Any = self.model
+        rows: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 (rows if "trainable_tokens_delta" in name else others).append(parameter)
         self.optimizer = torch.optim.AdamW(
@@ -105,6 +125,23 @@ class CodeTrainer(Trainer):
             lr=self.args.learning_rate,
         )
         return self.optimizer
+
+
+class AveragingCallback(TrainerCallback):
+    """Updates the running average after every optimizer step."""
+
+    def __init__(self, average: WeightAverage) -> None:
+        self._average = average
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Take in the new weights."""
+        self._average.update(state.global_step)
 
 
 class ThroughputCallback(TrainerCallback):

@@ -63,9 +63,7 @@ def validate(
 
 def _with_targets(examples: Histories, rows: np.ndarray, max_history: int) -> torch.Tensor:
     """Return the newest items of each history and then its target, int64[B, width], padded."""
-    sequences = [
-        np.append(examples[int(row)][-max_history:], examples.target[row]) for row in rows
-    ]
+    sequences = [np.append(examples[int(row)][-max_history:], examples.target[row]) for row in rows]
     items = np.full((len(rows), max(map(len, sequences))), IGNORED, dtype=np.int64)
     for place, sequence in enumerate(sequences):
         items[place, : len(sequence)] = sequence

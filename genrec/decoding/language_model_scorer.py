@@ -25,8 +25,11 @@ class LanguageModelScorer:
         real: bool[B, T], true where there is a token.
     """
 
-    def __init__(self, model: PreTrainedModel, head: CodeHead, tokens: Tensor, real: Tensor) -> None:
+    def __init__(
+        self, model: PreTrainedModel, head: CodeHead, tokens: Tensor, real: Tensor
+    ) -> None:
         self._decoder: Any = model.base_model
+        self._dtype = model.dtype
         self._head = head
         self._tokens, self._real = tokens, real
         self._lengths = real.sum(1)
@@ -60,7 +63,11 @@ class LanguageModelScorer:
         return self._head.log_probabilities(hidden, level)
 
     def _mask(self, parents: Tensor) -> Tensor:
-        """Return what each beam may look at, bool[B, 1, W, T + beams of all steps so far]."""
+        """Return what each beam may look at, float[B, 1, W, T + beams of all steps so far].
+
+        0 where it may, the lowest number where not: the form that every attention implementation
+        of transformers adds to its scores.
+        """
         batch, width = parents.shape
         own = torch.eye(width, dtype=torch.bool, device=parents.device).expand(batch, -1, -1)
         if self._paths is None:
@@ -71,4 +78,6 @@ class LanguageModelScorer:
             )
             self._paths = torch.cat([above, own], dim=2)
         prompt = self._real.unsqueeze(1).expand(-1, width, -1)
-        return torch.cat([prompt, self._paths], dim=2).unsqueeze(1)
+        seen = torch.cat([prompt, self._paths], dim=2).unsqueeze(1)
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
+        return mask.masked_fill(~seen, torch.finfo(self._dtype).min)

@@ -39,8 +39,10 @@ class Exclusions:
         """
         lengths = torch.tensor([len(rows) for rows in excluded])
         request = torch.repeat_interleave(torch.arange(len(excluded)), lengths)
-        flat = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in excluded] or [[]])
-        item = torch.from_numpy(flat.astype(np.int64))
+        none = np.zeros(0, dtype=np.int64)
+        item = torch.from_numpy(
+            np.concatenate([none, *(np.asarray(rows, dtype=np.int64) for rows in excluded)])
+        )
         pairs = torch.unique(request * trie.items + item).to(device)
         request, item = pairs // trie.items, pairs % trie.items
         dead = []

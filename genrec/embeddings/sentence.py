@@ -71,7 +71,7 @@ def encode_sentences(
 
     folder = model_folder(model, revision)
     if quiet:
-        disable_progress_bar()  # type: ignore[no-untyped-call]
+        disable_progress_bar()
     try:
         encoder = sentence_transformers.SentenceTransformer(
             str(folder),

@@ -26,12 +26,15 @@ class EmbeddingTable:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2:
-            raise DataError(f"vectors must be a table [items, dimensions], got shape "
-                            f"{self.vectors.shape}.")
+            raise DataError(
+                f"vectors must be a table [items, dimensions], got shape {self.vectors.shape}."
+            )
         bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
-            raise DataError(f"{len(bad)} of {len(self.vectors)} vectors hold NaN or infinite "
-                            f"values; first rows: {bad[:5].tolist()}.")
+            raise DataError(
+                f"{len(bad)} of {len(self.vectors)} vectors hold NaN or infinite "
+                f"values; first rows: {bad[:5].tolist()}."
+            )
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -42,9 +42,10 @@ class CodeHead:
         layer = self.model.get_output_embeddings()
         adapter = getattr(layer, "token_adapter", None)
         if adapter is None:
-            return layer.weight[tokens.start : tokens.stop]
+            weight: Tensor = layer.weight
+            return weight[tokens.start : tokens.stop]
         # PEFT keeps the trained rows, in token order, apart from the frozen matrix.
-        trained = adapter.trainable_tokens_delta[adapter.active_adapters[0]]
+        trained: Tensor = adapter.trainable_tokens_delta[adapter.active_adapters[0]]
         first = tokens.start - self.vocabulary.first_token
         return trained[first : first + len(tokens)]
 

@@ -99,7 +99,7 @@ class GenerativeModel:
         folder = Path(folder)
         artifacts.verify(folder, "model")
         body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
-        language_model = AutoModelForCausalLM.from_pretrained(
+        language_model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype or "auto", local_files_only=True
         )
         language_model.to(device)

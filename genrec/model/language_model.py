@@ -53,8 +53,10 @@ def from_scratch(
         ConfigError: When the width is not a multiple of twice the heads.
     """
     if hidden % (2 * heads):
-        raise ConfigError(f"train.scratch.hidden is {hidden} and train.scratch.heads is {heads}; "
-                          "the width must be a multiple of twice the heads.")
+        raise ConfigError(
+            f"train.scratch.hidden is {hidden} and train.scratch.heads is {heads}; "
+            "the width must be a multiple of twice the heads."
+        )
     vocabulary = SidVocabulary(index.level_sizes, len(SPECIAL_TOKENS))
     words = [*SPECIAL_TOKENS, *vocabulary.token_texts()]
     tokenizer = PreTrainedTokenizerFast(
@@ -137,14 +139,17 @@ def add_codes(
     vocabulary = SidVocabulary(index.level_sizes, len(tokenizer))
     added = tokenizer.add_tokens(vocabulary.token_texts())
     if added != len(vocabulary.token_texts()):
-        raise ConfigError("the language model's tokenizer already has tokens that look like item "
-                          "codes; use the base model, not one that was tuned on codes before.")
+        raise ConfigError(
+            "the language model's tokenizer already has tokens that look like item "
+            "codes; use the base model, not one that was tuned on codes before."
+        )
     old_size = vocabulary.first_token
     encoded = tokenizer([str(title) for title in titles], add_special_tokens=False)["input_ids"]
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    matrices = [model.get_input_embeddings().weight]
-    if model.get_output_embeddings().weight is not matrices[0]:
-        matrices.append(model.get_output_embeddings().weight)
+    layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    matrices: list[torch.Tensor] = [layers[0].weight]
+    if layers[1].weight is not layers[0].weight:
+        matrices.append(layers[1].weight)
     for matrix in matrices:
         rows = _rows_from_titles(matrix.detach()[:old_size].float(), encoded, index, seed)
         with torch.no_grad():

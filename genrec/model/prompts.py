@@ -67,8 +67,10 @@ class Prompts:
         if start is None:
             start = tokenizer.eos_token_id
         if start is None:
-            raise ConfigError("the tokenizer has neither a bos nor an eos token to start "
-                              "sequences with; choose another language model.")
+            raise ConfigError(
+                "the tokenizer has neither a bos nor an eos token to start "
+                "sequences with; choose another language model."
+            )
 
         def tokens(text: str) -> tuple[int, ...]:
             return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()

@@ -30,13 +30,16 @@ class ItemIndex:
     def __post_init__(self) -> None:
         n, levels = self.codes.shape
         if levels != len(self.level_sizes):
-            raise DataError(f"codes have {levels} levels, level_sizes names "
-                            f"{len(self.level_sizes)}.")
+            raise DataError(
+                f"codes have {levels} levels, level_sizes names {len(self.level_sizes)}."
+            )
         if n and ((self.codes < 0).any() or (self.codes >= np.asarray(self.level_sizes)).any()):
             raise DataError("a code lies outside its level's size.")
         if len(np.unique(self.keys)) != n:
-            raise DataError(f"{n - len(np.unique(self.keys))} items share their code tuple with "
-                            "another item; resolve collisions before making an ItemIndex.")
+            raise DataError(
+                f"{n - len(np.unique(self.keys))} items share their code tuple with "
+                "another item; resolve collisions before making an ItemIndex."
+            )
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -32,13 +32,17 @@ class TableScorer:
 
     def next(self, level, codes, parents):
         self.prefixes = [
-            [(*self.prefixes[b][p], c) for p, c in zip(parents[b].tolist(), codes[b].tolist(),
-                                                      strict=True)]
+            [
+                (*self.prefixes[b][p], c)
+                for p, c in zip(parents[b].tolist(), codes[b].tolist(), strict=True)
+            ]
             for b in range(self.batch)
         ]
         return torch.stack(
-            [torch.stack([self.row(b, prefix) for prefix in self.prefixes[b]])
-             for b in range(self.batch)]
+            [
+                torch.stack([self.row(b, prefix) for prefix in self.prefixes[b]])
+                for b in range(self.batch)
+            ]
         )
 
 
@@ -55,8 +59,9 @@ def brute_force(index, scorer, request, excluded):
         if row in excluded:
             continue
         codes = index.codes_of(row)
-        total = sum(float(scorer.row(request, codes[:depth])[codes[depth]])
-                    for depth in range(len(codes)))
+        total = sum(
+            float(scorer.row(request, codes[:depth])[codes[depth]]) for depth in range(len(codes))
+        )
         scored.append((total, row))
     return [row for _, row in sorted(scored, reverse=True)], sorted(scored, reverse=True)
 
@@ -73,8 +78,9 @@ def test_wide_beam_equals_brute_force(seed, items, level_sizes, batch, share):
     index = random_index(seed, items, level_sizes)
     trie = PrefixTrie.from_index(index)
     generator = np.random.default_rng(seed + 1)
-    excluded = [np.flatnonzero(generator.random(len(index)) < share).astype(np.int32)
-                for _ in range(batch)]
+    excluded = [
+        np.flatnonzero(generator.random(len(index)) < share).astype(np.int32) for _ in range(batch)
+    ]
     exclusions = Exclusions.from_rows(trie, excluded, torch.device("cpu"))
     scorer = TableScorer(level_sizes, batch, seed)
     rows, scores = beam_search(trie, scorer, len(index), exclusions)

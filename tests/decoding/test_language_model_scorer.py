@@ -27,14 +27,24 @@ def generative(form="stream", levels=3):
     )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    catalog = Catalog(pl.DataFrame({
-        "item_id": [str(row) for row in range(ITEMS)],
-        "title": [f"t{row}" for row in range(ITEMS)],
-        "text": [""] * ITEMS,
-    }))
+    catalog = Catalog(
+        pl.DataFrame(
+            {
+                "item_id": [str(row) for row in range(ITEMS)],
+                "title": [f"t{row}" for row in range(ITEMS)],
+                "text": [""] * ITEMS,
+            }
+        )
+    )
     return GenerativeModel(
-        model.eval(), tokenizer, vocabulary, index, Prompts.build(form, 8, tokenizer), catalog,
-        np.zeros(ITEMS, dtype=np.int64), {},
+        model.eval(),
+        tokenizer,
+        vocabulary,
+        index,
+        Prompts.build(form, 8, tokenizer),
+        catalog,
+        np.zeros(ITEMS, dtype=np.int64),
+        {},
     )
 
 
@@ -60,8 +70,10 @@ def brute_force(model, history):
 
 @pytest.mark.parametrize("form", ["stream", "instruction"])
 @pytest.mark.parametrize("levels", [3, 4])
-def test_wide_beam_equals_scoring_every_item(form, levels):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_wide_beam_equals_scoring_every_item(form, levels, attention):
     model = generative(form, levels)
+    model.language_model.set_attn_implementation(attention)
     histories = [np.asarray(h, dtype=np.int32) for h in ([], [3], [5, 1, 9], list(range(12)))]
     ranker = GenerativeRanker(model, beam=ITEMS, batch_size=3)
     rankings = ranker.rank(histories, ITEMS, exclude=histories)

@@ -15,13 +15,21 @@ def sequences():
 
 
 def plan(epochs=2.0, **augmentation):
-    return BatchPlan(sequences(), epochs=epochs, batch_items=128,
-                     augmentation=Augmentation(20, **augmentation), seed=3)
+    return BatchPlan(
+        sequences(),
+        epochs=epochs,
+        batch_items=128,
+        augmentation=Augmentation(20, **augmentation),
+        seed=3,
+    )
 
 
 def rows(batch):
-    return [tuple(item for item in row if item != IGNORED) for row in batch["items"].tolist()
-            if row[0] != IGNORED]
+    return [
+        tuple(item for item in row if item != IGNORED)
+        for row in batch["items"].tolist()
+        if row[0] != IGNORED
+    ]
 
 
 def test_every_user_is_read_once_a_pass_and_cut_to_the_newest():
@@ -39,8 +47,10 @@ def test_few_shapes():
 
 
 def test_same_seed_same_batches_and_passes_differ():
-    left, right = plan(crop_probability=0.5, item_dropout=0.2), plan(
-        crop_probability=0.5, item_dropout=0.2)
+    left, right = (
+        plan(crop_probability=0.5, item_dropout=0.2),
+        plan(crop_probability=0.5, item_dropout=0.2),
+    )
     for step in range(len(left)):
         assert torch.equal(left[step]["items"], right[step]["items"])
     half = len(left) // 2

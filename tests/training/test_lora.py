@@ -95,5 +95,11 @@ def test_round_trip_through_a_folder(tmp_path):
 
 def test_unknown_layer_names_are_refused():
     with pytest.raises(ConfigError, match="train.lora.targets"):
-        add_lora(tiny(True), SidVocabulary(SIZES, WORDS), rank=2, alpha=4, dropout=0.0,
-                 targets=["no_such_layer"])
+        add_lora(
+            tiny(True),
+            SidVocabulary(SIZES, WORDS),
+            rank=2,
+            alpha=4,
+            dropout=0.0,
+            targets=["no_such_layer"],
+        )

@@ -67,10 +67,12 @@ def test_instruction_loss_equals_position_by_position_arithmetic(small_index):
     objective = make(small_index, "instruction")
     found = by_hand(objective, "instruction", small_index)
     last = {0: 3, 1: 1, 2: 0}
-    want = -np.mean([
-        sum(found[row, place, level] for level in range(small_index.levels))
-        for row, place in last.items()
-    ])
+    want = -np.mean(
+        [
+            sum(found[row, place, level] for level in range(small_index.levels))
+            for row, place in last.items()
+        ]
+    )
     assert float(objective.loss(ITEMS).detach()) == pytest.approx(want, rel=1e-4)
 
 

@@ -24,8 +24,14 @@ SCRATCH = {"hidden": 32, "layers": 2, "heads": 2, "feed_forward": 64, "dropout":
 
 def recipe(**changes):
     settings = {
-        "scratch": SCRATCH, "epochs": 30, "batch_tokens": 160, "learning_rate": 1e-2,
-        "evaluations": 3, "crop_probability": 0.3, "item_dropout": 0.05, "max_history": 8,
+        "scratch": SCRATCH,
+        "epochs": 30,
+        "batch_tokens": 160,
+        "learning_rate": 1e-2,
+        "evaluations": 3,
+        "crop_probability": 0.3,
+        "item_dropout": 0.05,
+        "max_history": 8,
     }
     return Recipe(train={**settings, **changes})
 
@@ -71,8 +77,11 @@ def test_held_out_events_change_nothing_but_the_choice_of_checkpoint(
     other[cycle_dataset.part > 0] = 0
     events = cycle_dataset.interactions
     planted = type(cycle_dataset)(
-        cycle_dataset.catalog, cycle_dataset.user_ids,
-        type(events)(events.user, other, events.time, events.weight), cycle_dataset.part, {},
+        cycle_dataset.catalog,
+        cycle_dataset.user_ids,
+        type(events)(events.user, other, events.time, events.weight),
+        cycle_dataset.part,
+        {},
     )
     weights = []
     for name, dataset in (("a", cycle_dataset), ("b", planted)):
@@ -105,7 +114,9 @@ train.run(Path(sys.argv[1]), Recipe.model_validate_json(sys.argv[2]), runtime)
 def run_child(folder, settings, die_at):
     return subprocess.run(
         [sys.executable, "-c", CHILD, str(folder), settings.model_dump_json(), str(die_at)],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -115,8 +126,12 @@ def tiny_language_model(folder, index):
     model, tokenizer, _ = from_scratch(
         index, hidden=16, layers=2, heads=2, feed_forward=32, max_tokens=128
     )
-    words = {word: place for place, word in enumerate(
-        ["<pad>", "<start>", "<unknown>", "thing", "number", *map(str, range(30))])}
+    words = {
+        word: place
+        for place, word in enumerate(
+            ["<pad>", "<start>", "<unknown>", "thing", "number", *map(str, range(30))]
+        )
+    }
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -163,12 +178,20 @@ def test_lora_on_a_local_model_with_instructions_learns(run_folder, small_index,
     source = tiny_language_model(tmp_path / "lm", small_index)
     folder = train.run(
         run_folder,
-        recipe(language_model=str(source), form="instruction", epochs=40, crop_probability=0.9,
-               lora={"rank": 8, "alpha": 16}),
+        recipe(
+            language_model=str(source),
+            form="instruction",
+            epochs=40,
+            crop_probability=0.9,
+            lora={"rank": 8, "alpha": 16},
+        ),
         RUNTIME,
     )
-    losses = [entry["eval_loss"] for entry in json.loads((folder / "training.json").read_text())
-              if "eval_loss" in entry]
+    losses = [
+        entry["eval_loss"]
+        for entry in json.loads((folder / "training.json").read_text())
+        if "eval_loss" in entry
+    ]
     assert losses[-1] < losses[0]
     card = (folder / "README.md").read_text()
     assert str(small_index.level_sizes) in card
