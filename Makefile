@@ -12,6 +12,8 @@ install:
 fix:
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -c "from pathlib import Path; from genrec.recipe_page import write_recipe_page; \
+		write_recipe_page(Path('docs/recipe.md'))"
 
 check:
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from genrec.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+_MEASURED = (":/", ":(exclude,top)benchmarks/results")
 
 
 def write_results(
@@ -23,6 +24,7 @@ def write_results(
     command: str,
     notes: Mapping[str, Any],
     folder: Path = RESULTS,
+    page: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> None:
     """Write ``NAME.json`` and ``NAME.md`` with one table and all that is needed to judge it.
 
@@ -33,6 +35,8 @@ def write_results(
         notes: Anything to know about it. ``seeds`` (which ones) and ``noise`` (how far the
             figures move from run to run) stand first; without them the files say "not stated".
         folder: Folder to write into.
+        page: Turns what the JSON file holds into the Markdown page, for benchmarks that one table
+            does not fit.
 
     Raises:
         DataError: When the name cannot be a file name, there are no rows, or a figure is not a
@@ -62,7 +66,7 @@ def write_results(
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / f"{name}.json", text + "\n")
-    _replace(folder / f"{name}.md", _markdown(json.loads(text)))
+    _replace(folder / f"{name}.md", (page or _markdown)(json.loads(text)))
 
 
 def machine() -> dict[str, Any]:
@@ -80,14 +84,39 @@ def machine() -> dict[str, Any]:
     }
 
 
+def machine_words(hardware: Mapping[str, Any]) -> str:
+    """Return what ``machine`` found as one line."""
+    return (
+        f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
+        f"Python {hardware['python']}, torch {hardware['torch']}, genrec {hardware['genrec']}"
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of finished cells."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: Any) -> str:  # noqa: ANN401
+    """Return a value as a table cell: four significant digits below 1000, no line breaks."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, list | dict):
+        value = json.dumps(value)
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
 def commit(root: Path) -> str:
     """Return the git commit of a checkout, ``COMMIT with changes`` when files differ from it.
 
-    Outside a checkout, or without git, it is ``not a git checkout``.
+    Results files are no part of what is measured, so changes in them do not count. Outside a checkout, or without git, it is ``not a git checkout``.
     """
     try:
         head = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)
     except (FileNotFoundError, subprocess.CalledProcessError):
         return "not a git checkout"
     return f"{head} with changes" if changed else head
@@ -127,28 +156,13 @@ def _replace(path: Path, text: str) -> None:
 def _markdown(body: Mapping[str, Any]) -> str:
     rows = body["rows"]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [keys, ["---"] * len(keys)]
-    lines += [[_cell(row.get(key)) for key in keys] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    hardware = body["machine"]
+    figures = table(keys, [[cell(row.get(key)) for key in keys] for row in rows])
     facts = [
         f"Command: `{body['command']}`",
         f"Commit: {body['commit']}",
-        f"Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
-        f"Python {hardware['python']}, torch {hardware['torch']}, genrec {hardware['genrec']}",
-        f"Seeds: {_cell(body['seeds'])}",
-        f"Noise: {_cell(body['noise'])}",
-        *(f"{key}: {_cell(value)}" for key, value in body["notes"].items()),
+        f"Machine: {machine_words(body['machine'])}",
+        f"Seeds: {cell(body['seeds'])}",
+        f"Noise: {cell(body['noise'])}",
+        *(f"{key}: {cell(value)}" for key, value in body["notes"].items()),
     ]
-    return f"# {body['name']}\n\n{table}\n\n" + "\n".join(f"- {fact}" for fact in facts) + "\n"
-
-
-def _cell(value: Any) -> str:  # noqa: ANN401
-    """Return a value as a table cell: four significant digits below 1000, no line breaks."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if isinstance(value, list | dict):
-        value = json.dumps(value)
-    return " ".join(str(value).split()).replace("|", "\\|")
+    return f"# {body['name']}\n\n{figures}\n\n" + "\n".join(f"- {fact}" for fact in facts) + "\n"

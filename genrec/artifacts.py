@@ -129,10 +129,12 @@ def finish(
         genrec_version=__version__,
         facts=dict(facts or {}),
     )
-    for path in files.values():
-        _fsync(path)
     target = partial / MANIFEST_NAME
     target.write_text(json.dumps(asdict(manifest), indent=2, sort_keys=True, default=str) + "\n")
+    for path in files.values():
+        # safetensors lets only the owner read what it writes, but a model is there to be served.
+        path.chmod(target.stat().st_mode)
+        _fsync(path)
     _fsync(target)
     _fsync(partial)
     old = folder.with_name(folder.name + ".old")

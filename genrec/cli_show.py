@@ -101,7 +101,7 @@ def _index_lines(folder: Path) -> Iterator[str]:
     )
     for row in quality["levels_after"]:
         yield (
-            f"  level {row['level']}: {row['used']} of {row['size']} codes used, "
+            f"  level {row['level'] + 1}: {row['used']} of {row['size']} codes used, "
             f"perplexity {row['perplexity']:.1f}"
         )
     yield f"  whole report: {folder / 'quality.md'}"

@@ -56,7 +56,9 @@ class SplitConfig(Section):
         "leave_one_out: each user's last event is test, the one before "
         "validation; temporal: cut by time over all users; cold_items: whole items held out.",
     )
-    validation_fraction: float = setting(0.1, "temporal: share of events.", "fraction", gt=0, lt=1)
+    validation_fraction: float = setting(
+        0.1, "temporal: share of events; cold_items: share of items.", "fraction", gt=0, lt=1
+    )
     test_fraction: float = setting(
         0.1, "temporal: share of events; cold_items: share of items.", "fraction", gt=0, lt=1
     )
@@ -231,6 +233,14 @@ class TrainConfig(Section):
     )
     label_smoothing: float = setting(
         0.0, "Share of the target spread over a level's codes.", "fraction", ge=0, lt=1
+    )
+    teacher_weight: float = setting(
+        0.0,
+        "stream: share of the loss taken from SASRec's distribution over next items; 0 learns from "
+        "the events alone.",
+        "fraction",
+        ge=0,
+        le=1,
     )
     evaluations: int = setting(20, "Validations during training.", "times", ge=1)
     validation_users: int = setting(2000, "Users validated on, drawn by seed.", "users", ge=1)

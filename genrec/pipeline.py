@@ -63,6 +63,8 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
         unused.add("cf")
     if stage.verb == "index" and recipe.index.vectors == "cf":
         unused.add("text")
+    if stage.verb == "train" and recipe.train.teacher_weight == 0:
+        unused.add("cf")
     if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:
         unused.add("model")
     if stage.verb == "recommend" and set(recipe.recommend.models) <= {"genrec"}:

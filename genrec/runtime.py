@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,10 +92,21 @@ def cpu_has_bfloat16() -> bool:
     )
 
 
+class _StandardError(logging.Handler):
+    """Writes to standard error as it is at that moment: progress bars put lines above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
 def start_logging(verbose: bool = False) -> None:
     """Log to standard error, one line an event; third-party libraries only when they warn."""
     logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[_StandardError()],
     )
     logging.getLogger("genrec").setLevel(logging.DEBUG if verbose else logging.INFO)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

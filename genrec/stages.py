@@ -65,7 +65,7 @@ STAGES: tuple[Stage, ...] = (
         "train",
         "model",
         "genrec.training.train:run",
-        ("dataset", "index"),
+        ("dataset", "index", "cf"),
         "train",
         "Teach a language model the IDs.",
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -165,7 +166,8 @@ def rank_all(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, disable=quiet, transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
         task = progress.add_task(f"Ranking with {name}", total=len(histories))
         for start in range(0, len(histories), CHUNK):
             chunk = [histories[row] for row in range(start, min(start + CHUNK, len(histories)))]

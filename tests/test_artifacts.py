@@ -111,3 +111,14 @@ def test_missing_and_half_written_folders_are_told_apart(tmp_path):
     with pytest.raises(ArtifactError, match="half written"):
         artifacts.read_manifest(tmp_path / "index")
     assert not artifacts.exists(tmp_path / "index")
+
+
+def test_files_get_the_rights_that_other_new_files_have(tmp_path):
+    (tmp_path / "other").write_text("made by the same user")
+    with artifacts.writing(tmp_path / "model", "model") as partial:
+        (partial / "model.safetensors").write_text("weights")
+        (partial / "model.safetensors").chmod(0o600)
+    rights = [
+        path.stat().st_mode for path in (tmp_path / "other", tmp_path / "model/model.safetensors")
+    ]
+    assert rights[0] == rights[1]

@@ -68,7 +68,7 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
         batch_items: int,
         augmentation: Augmentation,
         seed: int,
-        buckets: int = 4,
+        buckets: int = 8,
     ) -> None:
         self._sequences = sequences
         self._augmentation = augmentation

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from genrec.model.code_head import CodeHead
 from genrec.model.prompts import Prompts
 from genrec.training.batches import IGNORED
+from genrec.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Objective:
         item_tokens: int64[n_items, L], code tokens of every catalogue row.
         pad_token: Token id that fills short sequences.
         label_smoothing: Share of the target spread over a level's codes.
+        teacher: Gives soft targets, for streams.
+        teacher_weight: Share of the loss that comes from them.
     """
 
     model: nn.Module
@@ -30,6 +33,8 @@ class Objective:
     item_tokens: Tensor
     pad_token: int
     label_smoothing: float = 0.0
+    teacher: Teacher | None = None
+    teacher_weight: float = 0.0
 
     def loss(self, items: Tensor) -> Tensor:
         """Return the loss of a batch.
@@ -71,17 +76,23 @@ class Objective:
         return hidden.view(batch, width, levels, -1)
 
     def _stream_loss(self, items: Tensor) -> Tensor:
-        """Cross-entropy of every code of every item, each over its own level's codes."""
+        """Cross-entropy of every code of every item, each over its own level's codes.
+
+        With a teacher, part of it is against the teacher's distribution over the codes.
+        """
         hidden, codes = self.stream_hidden(items), self._codes(items)
         real = items != IGNORED
-        losses = [
-            nn.functional.cross_entropy(
-                self.head.logits(hidden[:, :, level][real], level),
-                codes[:, :, level][real],
-                label_smoothing=self.label_smoothing,
+        soft = self.teacher.targets(items) if self.teacher else None
+        losses = []
+        for level in range(codes.shape[-1]):
+            logits = self.head.logits(hidden[:, :, level][real], level)
+            loss = nn.functional.cross_entropy(
+                logits, codes[:, :, level][real], label_smoothing=self.label_smoothing
             )
-            for level in range(codes.shape[-1])
-        ]
+            if soft is not None:
+                taught = nn.functional.cross_entropy(logits, soft[level])
+                loss = torch.lerp(loss, taught, self.teacher_weight)
+            losses.append(loss)
         return torch.stack(losses).sum()
 
     def _instruction_loss(self, items: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from peft import PeftModel
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments
 
 from genrec import artifacts
+from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe, TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -26,6 +27,7 @@ from genrec.model.language_model import (
     item_token_table,
     load_pretrained,
 )
+from genrec.model.library_bars import without_library_bars
 from genrec.model.prompts import Prompts
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
@@ -37,6 +39,8 @@ from genrec.training.curve import draw_curve
 from genrec.training.dropout import add_dropout
 from genrec.training.lora import add_lora, merge
 from genrec.training.objectives import Objective
+from genrec.training.progress import TrainingProgress
+from genrec.training.teacher import Teacher
 from genrec.training.trainer import CodeTrainer
 from genrec.training.validation import validate
 
@@ -67,12 +71,16 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     index_digest = artifacts.verify(inputs["index"], "index").digest
     index = ItemIndex.load(inputs["index"])
     config = recipe.train
+    teacher = None
+    if config.teacher_weight:
+        inputs["cf"] = run_folder / "cf"
+        teacher = load_teacher(inputs["cf"], index, runtime)
     runtime.start()
     learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest})
     checkpoints = run_folder / "model.checkpoint"
     _claim(checkpoints, config, runtime.seed, inputs)
     started = time.perf_counter()
-    log = fit(learner, config, dataset, runtime, checkpoints)
+    log = fit(learner, config, dataset, runtime, checkpoints, teacher)
     seconds = time.perf_counter() - started
     folder = run_folder / "model"
     with artifacts.writing(
@@ -86,6 +94,13 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         _save(learner, partial, log)
     shutil.rmtree(checkpoints)
     return folder
+
+
+def load_teacher(folder: Path, index: ItemIndex, runtime: Runtime) -> Teacher:
+    """Read the SASRec of a ``cf`` folder as teacher."""
+    artifacts.verify(folder, "cf")
+    device = runtime.torch_device()
+    return Teacher(SasRecRanker.load(folder, device).network, index, device)
 
 
 def prepare(
@@ -163,6 +178,7 @@ def fit(
     dataset: Dataset,
     runtime: Runtime,
     checkpoints: Path,
+    teacher: Teacher | None = None,
 ) -> list[dict[str, Any]]:
     """Train until the plan ends or validation stops getting better; keep the best weights.
 
@@ -186,6 +202,8 @@ def fit(
         item_tokens=torch.from_numpy(item_token_table(model.vocabulary, model.index)).to(device),
         pad_token=model.pad_token,
         label_smoothing=config.label_smoothing,
+        teacher=teacher,
+        teacher_weight=config.teacher_weight,
     )
     examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
     logger.info(
@@ -206,7 +224,9 @@ def fit(
         config.row_learning_rate,
         [EarlyStoppingCallback(early_stopping_patience=config.patience)],
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_library_bars():
+        trainer.add_callback(progress)
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     return [dict(entry) for entry in trainer.state.log_history]
 
 
@@ -240,7 +260,8 @@ def _arguments(
         dataloader_pin_memory=False,
         use_cpu=device.type == "cpu",
         seed=runtime.seed,
-        disable_tqdm=runtime.quiet,
+        # TrainingProgress shows what happens, on standard error.
+        disable_tqdm=True,
     )
     if config.gradient_checkpointing:
         arguments.gradient_checkpointing = True

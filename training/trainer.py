@@ -9,7 +9,14 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
@@ -55,6 +62,7 @@ class CodeTrainer(Trainer):
             data_collator=first,
             callbacks=[*callbacks, ThroughputCallback(plan, objective), AveragingCallback(average)],
         )
+        self.remove_callback(PrinterCallback)
         self._plan = plan
         self._average = average
         self._objective = objective

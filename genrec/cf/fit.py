@@ -80,7 +80,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         "SASRec: best of %d epochs is %d, validation NDCG@10 %s",
         len(log),
         best.epoch,
-        best.ndcg_at_10,
+        "unknown" if best.ndcg_at_10 is None else f"{best.ndcg_at_10:.4f}",
     )
     with artifacts.writing(
         folder, "cf", seed=runtime.seed, config=config, inputs={"dataset": source}

@@ -37,16 +37,27 @@ def _find(role: str, wanted: str, is_default: bool, found: Sequence[str]) -> str
     return None
 
 
-def _missing(key: str, wanted: str, found: Sequence[str], path: Path) -> DataError:
+def _missing(absent: Sequence[tuple[str, str]], found: Sequence[str], path: Path) -> DataError:
+    """Name every absent column (key of the recipe, name looked for) and what to do about it."""
     names = ", ".join(repr(name[:40]) for name in found[:20]) or "none"
-    near = difflib.get_close_matches(wanted, found, n=1, cutoff=0.5)
-    example = near[0] if near else (found[0][:40] if found else "NAME")
-    hints = [f"Say which column it is with --set {key}={example}"]
-    if key.endswith("timestamp"):
-        hints.append(f"or keep the input order with --set {key}=null")
-    message = f"{path} has no column {wanted!r}; its columns are {names}. {' '.join(hints)}."
-    if near:
-        message += f" The nearest name is {near[0]!r}."
+    near = {
+        key: match
+        for key, wanted in absent
+        for match in difflib.get_close_matches(wanted, found, n=1, cutoff=0.5)
+    }
+    other = found[0][:40] if found and len(absent) == 1 else "COLUMN"
+    options = " ".join(f"--set {key}={near.get(key, other)}" for key, _ in absent)
+    hints = [f"Say which column it is with {options}"]
+    hints += [
+        f"or keep the input order with --set {key}=null"
+        for key, _ in absent
+        if key.endswith("timestamp")
+    ]
+    wanted = ", no column ".join(repr(name) for _, name in absent)
+    message = f"{path} has no column {wanted}; its columns are {names}. {' '.join(hints)}."
+    if len(absent) == 1 and near:
+        [match] = near.values()
+        message += f" The nearest name is {match!r}."
     if len(found) == 1:
         message += (
             " Only one column was found: the separator may be wrong, give it with "
@@ -78,6 +89,7 @@ def find_columns(
     _require_unique(found, path)
     mapping: dict[str, str] = {}
     notes: list[str] = []
+    absent: list[tuple[str, str]] = []
     for role in ROLES:
         wanted = getattr(columns, role)
         if wanted is None:
@@ -87,10 +99,13 @@ def find_columns(
         if name is None:
             if role == "weight" and is_default:
                 continue
-            raise _missing(f"data.columns.{role}", wanted, found, path)
+            absent.append((f"data.columns.{role}", wanted))
+            continue
         if name != wanted:
             notes.append(f"Column {name!r} of {path.name} was taken as the {role}.")
         mapping[role] = name
+    if absent:
+        raise _missing(absent, found, path)
     return mapping, tuple(notes)
 
 
@@ -112,14 +127,14 @@ def find_item_columns(
     default = ItemColumns()
     item_id = _find("item_id", columns.item_id, columns.item_id == default.item_id, found)
     if item_id is None:
-        raise _missing("data.item_columns.item_id", columns.item_id, found, path)
+        raise _missing([("data.item_columns.item_id", columns.item_id)], found, path)
     title = None
     if columns.title is not None:
         title_is_default = columns.title == default.title
         title = _find("title", columns.title, title_is_default, found)
         if title is None and not title_is_default:
-            raise _missing("data.item_columns.title", columns.title, found, path)
+            raise _missing([("data.item_columns.title", columns.title)], found, path)
     for name in columns.text or ():
         if name not in found:
-            raise _missing("data.item_columns.text", name, found, path)
+            raise _missing([("data.item_columns.text", name)], found, path)
     return item_id, title

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -137,7 +138,8 @@ def fetch(name: str, folder: Path, *, quiet: bool = False, base: str | None = No
     target.mkdir(parents=True, exist_ok=True)
     logger.info("%s: %s Terms: %s", name, chosen.about, chosen.terms)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), disable=quiet) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, TransferSpeedColumn(), console=console, disable=quiet) as progress:
         for file in chosen.files:
             bar = progress.add_task(file.name, total=file.size)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from genrec import artifacts
@@ -192,7 +193,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         folder, "dataset", seed=runtime.seed, config=config.model_dump(mode="json")
     ) as partial:
         columns = (TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, disable=runtime.quiet, transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=runtime.quiet, transient=True) as bar:
             task = bar.add_task("reading", total=None)
             prepared = prepare(
                 source,

@@ -7,6 +7,7 @@ means bound the interval. Users are drawn, not events, because the events of one
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from genrec.errors import ConfigError, DataError
@@ -57,7 +58,12 @@ def resampled_means(
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK_ENTRIES // n_users)
     means = np.empty((samples, values.shape[1]))
-    for start in track(range(0, samples, block), description="bootstrap", disable=quiet):
+    for start in track(
+        range(0, samples, block),
+        description="bootstrap",
+        console=Console(stderr=True),
+        disable=quiet,
+    ):
         rows = min(block, samples - start)
         draws = random.integers(0, n_users, size=(rows, n_users))
         draws += np.arange(rows)[:, None] * n_users

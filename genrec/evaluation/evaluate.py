@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from genrec.data.dataset import Dataset
@@ -85,7 +86,9 @@ def evaluate(
     pairs = list(zip(predictions, lists, strict=True))
     rows = [
         _row(one, found, chosen, kept, items)
-        for one, found in track(pairs, description="measure", disable=quiet)
+        for one, found in track(
+            pairs, description="measure", console=Console(stderr=True), disable=quiet
+        )
     ]
     values = [_headline_values(found, headline_cutoff(kept)) for found in lists]
     drawn = _resampled(values, chosen.user, samples, seed, quiet) if samples else None

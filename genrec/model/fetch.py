@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from genrec import artifacts
 from genrec.errors import ArtifactError, ConfigError, DependencyError
@@ -189,20 +188,19 @@ def _make(source: Source, folder: Path, quiet: bool) -> None:
 @contextmanager
 def _working(text: str, quiet: bool) -> Iterator[None]:
     """Show one moving bar with the time that has passed, in place of the libraries' own bars."""
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from transformers.utils import logging as untyped
 
-    library: Any = untyped
-    shown = library.is_progress_bar_enabled()
-    library.disable_progress_bar()
+    from genrec.model.library_bars import without_library_bars
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, disable=quiet, transient=True) as progress:
-            progress.add_task(text, total=None)
-            yield
-    finally:
-        if shown:
-            library.enable_progress_bar()
+    console = Console(stderr=True)
+    with (
+        without_library_bars(),
+        Progress(*columns, console=console, disable=quiet, transient=True) as progress,
+    ):
+        progress.add_task(text, total=None)
+        yield
 
 
 def _obtain(source: Source, scratch: Path, ready: Path, quiet: bool) -> dict[str, str]:

@@ -19,6 +19,7 @@ from transformers import (
 from genrec import artifacts
 from genrec.data.catalog import Catalog
 from genrec.errors import ArtifactError
+from genrec.model.library_bars import without_library_bars
 from genrec.model.prompts import Prompts
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -70,7 +71,8 @@ class GenerativeModel:
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face model folder with ``genrec.json``, the index and the item table."""
-        self.language_model.save_pretrained(folder)
+        with without_library_bars():
+            self.language_model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.index.save(folder)
         self.catalog.save(folder)
@@ -99,9 +101,11 @@ class GenerativeModel:
         folder = Path(folder)
         artifacts.verify(folder, "model")
         body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
-        language_model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype or "auto", local_files_only=True
-        )
+        language_model: Any
+        with without_library_bars():
+            language_model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype or "auto", local_files_only=True
+            )
         language_model.to(device)
         language_model.eval()
         return cls(

@@ -22,6 +22,7 @@ from transformers import (
 
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
+from genrec.model.library_bars import without_library_bars
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
@@ -103,8 +104,9 @@ def load_pretrained(
     elif Path(name).is_dir():
         revision = None
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        with without_library_bars(quiet):
+            model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise DependencyError(
             f"the language model {name!r} cannot be loaded ({error}). Give train.language_model a "

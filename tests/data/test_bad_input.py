@@ -202,6 +202,11 @@ def test_absent_columns_name_what_is_there_and_the_way_out(tmp_path):
         check_csv(tmp_path, "costumer,item_id,timestamp\nu,i,5\n")
     assert "'costumer', 'item_id', 'timestamp'" in str(caught.value)
     assert "--set data.columns.user_id=" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        check_csv(tmp_path, "customer,sku,bought_at\nu,i,5\n")
+    for role in ("user_id", "item_id", "timestamp"):
+        assert f"no column '{role}'" in str(caught.value)
+        assert f"--set data.columns.{role}=" in str(caught.value)
     with pytest.raises(DataError, match="--set data.columns.timestamp=null"):
         check_csv(tmp_path, "user_id,item_id\nu,i\n")
     with pytest.raises(DataError, match="Only one column was found.*data.separator"):

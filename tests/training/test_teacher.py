@@ -1,0 +1,73 @@
+"""The teacher's soft targets against a loop over items and prefixes."""
+
+import numpy as np
+import pytest
+import torch
+
+from genrec.cf.sasrec import SasRec
+from genrec.training.batches import IGNORED
+from genrec.training.teacher import Teacher
+
+ITEMS = torch.tensor([[3, 7, 1, 23], [5, 2, IGNORED, IGNORED]])
+
+
+def test_targets_equal_a_loop_over_items(small_index, monkeypatch):
+    torch.manual_seed(0)
+    network = SasRec(24, dimensions=8, layers=1, heads=2, max_history=10).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    monkeypatch.setattr("genrec.training.teacher.SCORES_AT_ONCE", 50)
+    targets = Teacher(network, small_index, torch.device("cpu")).targets(ITEMS)
+    place = 0
+    for row in ITEMS.tolist():
+        items = [item for item in row if item != IGNORED]
+        read, lengths = network.pad([np.asarray(items[:-1], dtype=np.int32)])
+        with torch.no_grad():
+            states = network(read, lengths)[0]
+            probability = torch.softmax(network.scores(states), dim=1)
+        for at, item in enumerate(items):
+            prefix = small_index.codes_of(item)
+            for level, size in enumerate(small_index.level_sizes):
+                mass = np.zeros(size)
+                for other in range(24):
+                    codes = small_index.codes_of(other)
+                    if codes[:level] == prefix[:level]:
+                        mass[codes[level]] += float(probability[at, other])
+                np.testing.assert_allclose(
+                    targets[level][place].numpy(), mass / mass.sum(), atol=1e-5
+                )
+            place += 1
+    assert [len(level) for level in targets] == [6, 6]
+
+
+def test_a_student_of_the_teacher_alone_learns_its_distribution(small_index):
+    """With all weight on the teacher the loss is lowest where the model equals the teacher."""
+    from genrec.model.code_head import CodeHead
+    from genrec.model.language_model import from_scratch, item_token_table
+    from genrec.model.prompts import Prompts
+    from genrec.training.objectives import Objective
+
+    torch.manual_seed(1)
+    network = SasRec(24, dimensions=8, layers=1, heads=2, max_history=10).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    teacher = Teacher(network, small_index, torch.device("cpu"))
+    model, tokenizer, vocabulary = from_scratch(
+        small_index, hidden=32, layers=2, heads=2, feed_forward=64, max_tokens=64
+    )
+    objective = Objective(
+        model,
+        CodeHead(model, vocabulary),
+        Prompts.build("stream", 10, tokenizer),
+        torch.from_numpy(item_token_table(vocabulary, small_index)),
+        0,
+        teacher=teacher,
+        teacher_weight=1.0,
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        objective.loss(ITEMS).backward()
+        optimizer.step()
+    entropy = sum(-(level * level.log()).sum(1).mean() for level in teacher.targets(ITEMS))
+    assert float(objective.loss(ITEMS).detach()) == pytest.approx(float(entropy), abs=0.05)
