@@ -25,5 +25,6 @@ def draw_curve(log: list[dict[str, Any]], path: Path) -> None:
     left.set_ylabel("nats per item")
     right.set_ylabel("NDCG@10")
     right.set_ylim(bottom=0)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    if left.lines or right.lines:
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=120)

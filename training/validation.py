@@ -15,7 +15,7 @@ def validate(
     objective: Objective,
     examples: Histories,
     *,
-    beam: int = 20,
+    beam: int = 10,
     batch_size: int = 64,
 ) -> dict[str, float]:
     """Measure a model on users whose next item is known.

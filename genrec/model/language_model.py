@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -28,6 +29,8 @@ from genrec.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 
+# Length of the noise beside what a code is about; equal titles must not start equal.
+NOISE_SHARE = 0.2
 SPECIAL_TOKENS = ("<pad>", "<start>", "<unknown>")
 
 
@@ -126,9 +129,9 @@ def add_codes(
 ) -> SidVocabulary:
     """Give a pretrained language model one new token for every code, started from item titles.
 
-    A new row starts at the mean input vector of the words in the titles of the items that carry
-    the code, so codes begin near what their items are about; codes no item carries start at the
-    mean of all rows. A little noise tells rows apart that would start equal. The output rows of
+    A new row starts in the direction of the words in the titles of the items that carry the code,
+    as far from the middle of the vocabulary as an ordinary word; codes no item carries start in a
+    random direction. A little noise tells rows apart that would start equal. The output rows of
     models with separate heads start the same way from the output matrix.
 
     Args:
@@ -162,8 +165,14 @@ def add_codes(
 def _rows_from_titles(
     old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
 ) -> torch.Tensor:
-    """Return start rows for all codes, level by level, float[codes, hidden]."""
-    mean, deviation = old.mean(0), old.std(0)
+    """Return start rows for all codes, level by level, float[codes, hidden].
+
+    Averages over many words lie close together, so each row's distance from its level's middle is
+    stretched to that of an ordinary word: a model cannot tell codes apart, nor rank them, when
+    their rows are all but equal.
+    """
+    mean = old.mean(0)
+    ordinary = (old - mean).norm(dim=1).median()
     items = torch.stack(
         [old[torch.tensor(words)].mean(0) if len(words) else mean for words in encoded]
     )
@@ -173,10 +182,16 @@ def _rows_from_titles(
         codes = torch.from_numpy(index.codes[:, level].astype(np.int64))
         total = torch.zeros(size, old.shape[1]).index_add_(0, codes, items)
         count = torch.bincount(codes, minlength=size).unsqueeze(1)
-        rows = torch.where(count > 0, total / count.clamp(min=1), mean)
-        noise = torch.randn(rows.shape, generator=generator) * deviation
-        levels.append(rows + 0.3 * noise)
+        about = total / count.clamp(min=1) - items.mean(0)
+        noise = torch.randn(about.shape, generator=generator)
+        away = _scaled(torch.where(count > 0, about, noise)) + NOISE_SHARE * _scaled(noise)
+        levels.append(mean + ordinary * _scaled(away))
     return torch.cat(levels)
+
+
+def _scaled(rows: torch.Tensor) -> torch.Tensor:
+    """Return the rows at length 1."""
+    return nn.functional.normalize(rows, dim=1)
 
 
 def code_token_ids(vocabulary: SidVocabulary) -> list[int]:
