@@ -20,7 +20,7 @@ import flow_runs
 import flow_serve
 from flow_page import page
 from flow_rows import STEPS, Row, failure, merge, read_rows, stamp, stamped, without_paths
-from results_file import RESULTS, ROOT, write_results
+from results_file import RESULTS, ROOT, cell, write_results
 
 from genrec.config import ServeConfig
 from genrec.errors import GenRecError
@@ -74,7 +74,7 @@ def run_step(step: str, options: argparse.Namespace) -> bool:
     for row in rows:
         if row["kind"] == "bar":
             verdict = "met" if row["met"] else "MISSED"
-            _say(f"{step}: {row['bar']}: {row['value']:.4g}, wanted {row['wanted']}: {verdict}")
+            _say(f"{step}: {row['bar']}: {cell(row['value'])}, wanted {row['wanted']}: {verdict}")
     return all(row["kind"] != "failure" for row in rows)
 
 

@@ -65,10 +65,11 @@ def bar(name: str, value: float, relation: Relation, limit: float, unit: str = "
         False
     """
     compare, words = _COMPARE[relation]
+    shown = f"{int(limit):,}" if float(limit).is_integer() else f"{limit:.4g}"
     return {
         "kind": "bar",
         "bar": name,
-        "wanted": f"{words} {limit:.4g} {unit}".strip(),
+        "wanted": f"{words} {shown} {unit}".strip(),
         "limit": limit,
         "value": value,
         "met": bool(compare(value, limit)),

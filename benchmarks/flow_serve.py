@@ -120,30 +120,29 @@ def serve(run_folder: Path, max_k: int) -> list[Row]:
             seconds = latency(address, item_ids)
             docs, _ = request(f"{address}/docs", None)
             gone = not (run_folder / "dataset").exists()
-        stopped = process.returncode
+    service = figures(
+        "The service",
+        items=health["items"],
+        seconds_to_start=round(up, 1),
+        median_ms=round(1000 * statistics.median(seconds), 1),
+        slowest_ms=round(1000 * max(seconds), 1),
+        docs_status=docs,
+        exit_code=process.returncode,
+        model_digest=health["model_digest"],
+        index_digest=health["index_digest"],
+    )
+    away = bar("the run's dataset was gone", int(gone), "==", 1)
+    return [*answers, service, *bars(answers), away]
+
+
+def bars(answers: Sequence[Row]) -> list[Row]:
+    """Return the bars over the rows of all requests."""
+    answered = [row for row in answers if row["status"] == 200]
     right = sum(row["as_expected"] for row in answers)
-    digests = sum(row["digests"] for row in answers if row["status"] == 200)
+    named = sum(row["digests"] for row in answered)
     return [
-        *answers,
-        figures(
-            "The service",
-            items=health["items"],
-            seconds_to_start=round(up, 1),
-            median_ms=round(1000 * statistics.median(seconds), 1),
-            slowest_ms=round(1000 * max(seconds), 1),
-            docs_status=docs,
-            exit_code=stopped,
-            model_digest=health["model_digest"],
-            index_digest=health["index_digest"],
-        ),
         bar("answers as expected", right, "==", len(answers)),
-        bar(
-            "answers with the digests of model and index",
-            digests,
-            "==",
-            sum(row["status"] == 200 for row in answers),
-        ),
-        bar("the run's dataset was gone", int(gone), "==", 1),
+        bar("answers with the digests of model and index", named, "==", len(answered)),
     ]
 
 

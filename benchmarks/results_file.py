@@ -112,7 +112,8 @@ def cell(value: Any) -> str:  # noqa: ANN401
 def commit(root: Path) -> str:
     """Return the git commit of a checkout, ``COMMIT with changes`` when files differ from it.
 
-    Results files are no part of what is measured, so changes in them do not count. Outside a checkout, or without git, it is ``not a git checkout``.
+    Results files are no part of what is measured, so changes in them do not count. Outside a
+    checkout, or without git, it is ``not a git checkout``.
     """
     try:
         head = _git(root, "rev-parse", "HEAD")

@@ -169,6 +169,7 @@ def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest(**raw)
+        _check_types(manifest)
     except (ValueError, TypeError) as error:
         raise ArtifactError(
             f"{path} cannot be read ({error}); delete the folder and run its stage again."
@@ -181,6 +182,22 @@ def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{folder} holds a {manifest.kind!r}, expected a {kind!r}.")
     return manifest
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Refuse a manifest that is JSON but was not written by genrec; ``TypeError`` names the key."""
+    tables = {
+        "config": manifest.config,
+        "inputs": manifest.inputs,
+        "files": manifest.files,
+        "facts": manifest.facts,
+    }
+    wrong = [name for name, value in tables.items() if not isinstance(value, dict)]
+    if not wrong:
+        wrong += [name for name, value in manifest.files.items() if not isinstance(value, str)]
+        wrong += [name for name, value in manifest.inputs.items() if not isinstance(value, dict)]
+    if wrong:
+        raise TypeError(f"{wrong[0]} is not of the kind that a manifest holds")
 
 
 def verify(folder: Path, kind: str | None = None) -> Manifest:

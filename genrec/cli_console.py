@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def answer(text: str) -> None:
 
 def plain_table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """Return an empty table with these columns; those in ``right`` hold numbers."""
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="bold")
+    shown = None if title is None else escape(title)
+    table = Table(title=shown, box=box.SIMPLE, title_justify="left", title_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
@@ -61,7 +63,7 @@ def results_table(report: "Report") -> Table:
         cells = {key: _number(row.get(key), "{:.4f}") for key in keys}
         cells[share] = f"{row[recall] / best:.0%}" if best else ""
         cells["seconds"] = _number(row.get("seconds"), "{:.1f}")
-        table.add_row(_escaped(str(row["model"])), *(cells[name] for name in numbers))
+        table.add_row(escape(str(row["model"])), *(cells[name] for name in numbers))
     return table
 
 
@@ -79,16 +81,12 @@ def doctor_table(checks: Sequence["Check"]) -> Table:
     table = plain_table("", "check", "found", "what to do")
     for check in checks:
         mark = f"[{_STYLES[check.status]}]{check.status}[/]"
-        table.add_row(mark, check.name, _escaped(check.found), _escaped(check.advice))
+        table.add_row(mark, check.name, escape(check.found), escape(check.advice))
     return table
 
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _console(*, stderr: bool) -> Console:

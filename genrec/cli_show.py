@@ -4,8 +4,9 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from genrec import artifacts
@@ -60,6 +61,7 @@ def show_results(run_folder: Path) -> None:
     from genrec.evaluation.results import Report
 
     report = run_folder / "report"
+    artifacts.verify(report, "report")
     output().print(results_table(Report.load(report)))
     for name, what in (("report.md", "whole report"), ("examples.md", "example lists")):
         if (report / name).is_file():
@@ -74,16 +76,17 @@ def _stages_table(run_folder: Path, recipe: "Recipe") -> Table:
         folder = run_folder / state.stage.folder
         words = "fresh" if state.fresh else "stale: " + "; ".join(state.reasons)
         made = _age(folder / artifacts.MANIFEST_NAME) if artifacts.exists(folder) else ""
-        table.add_row(state.stage.verb, state.stage.folder, words.replace("[", r"\["), made)
+        table.add_row(state.stage.verb, state.stage.folder, escape(words), made)
     return table
 
 
 def _dataset_lines(folder: Path) -> Iterator[str]:
     import polars as pl
 
-    users = pl.scan_parquet(folder / "users.parquet").select(pl.len()).collect().item()
-    items = pl.scan_parquet(folder / "catalog.parquet").select(pl.len()).collect().item()
-    parts = pl.read_parquet(folder / "interactions.parquet", columns=["part"])["part"]
+    artifacts.verify(folder, "dataset")
+    users, items = (_rows(folder / name) for name in ("users.parquet", "catalog.parquet"))
+    events = pl.read_parquet(folder / "interactions.parquet", columns=["part"], glob=False)
+    parts = events["part"]
     counts = [int((parts == part).sum()) for part in range(3)]
     yield (
         f"dataset: {users:,} users, {items:,} items, {len(parts):,} events "
@@ -91,8 +94,15 @@ def _dataset_lines(folder: Path) -> Iterator[str]:
     )
 
 
+def _rows(path: Path) -> int:
+    import polars as pl
+
+    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+
 def _index_lines(folder: Path) -> Iterator[str]:
-    quality = _read_json(folder / "quality.json")
+    artifacts.verify(folder, "index")
+    quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
     sizes = " x ".join(str(size) for size in quality["level_sizes"])
     yield (
         f"index: {quality['items']:,} items, codes {sizes}; "
@@ -111,7 +121,7 @@ def _show_folder(folder: Path) -> None:
     manifest = artifacts.verify(folder)
     table = plain_table("file", "bytes", title=f"{folder}: {manifest.kind}", right=["bytes"])
     for name in manifest.files:
-        table.add_row(name.replace("[", r"\["), f"{(folder / name).stat().st_size:,}")
+        table.add_row(escape(name), f"{(folder / name).stat().st_size:,}")
     output().print(table)
     answer(
         f"digest {manifest.digest}\nmade by genrec {manifest.genrec_version}, "
@@ -119,13 +129,6 @@ def _show_folder(folder: Path) -> None:
     )
     for name, source in manifest.inputs.items():
         answer(f"made from {name} {source['digest']}")
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401 - what a file holds
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); run its stage again.") from error
 
 
 def _age(path: Path) -> str:

@@ -85,6 +85,8 @@ def recommend(
     if history is None:
         _run_one("recommend", target, run, overrides, quiet)
         return
+    from rich.markup import escape
+
     from genrec import Recommender
     from genrec.cli_console import answer, output, plain_table, say
 
@@ -106,7 +108,7 @@ def recommend(
         return
     table = plain_table("rank", "score", "item_id", "title", right=["rank", "score"])
     for item in result.items:
-        cells = [text.replace("[", r"\[") for text in (item.item_id, item.title)]
+        cells = (escape(item.item_id), escape(item.title))
         table.add_row(str(item.rank), f"{item.score:.4f}", *cells)
     output().print(table)
 
@@ -118,9 +120,20 @@ def _as_values(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a Recommendatio
 
 
 def _item_ids(text: str) -> list[str]:
-    rows = list(csv.reader([text], skipinitialspace=True))
-    if len(rows) > 1:
+    """Split a line of ids at its commas; an id in double quotes may hold commas.
+
+    Raises:
+        RequestError: When there is more than one line, or a quote does not close.
+    """
+    if len(text.splitlines()) > 1:
         raise RequestError("--history holds more than one line, expected ids split by commas.")
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise RequestError(
+            f"--history is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
+            'commas; put an id that holds a comma in double quotes, as in \'"a,b",c\'.'
+        ) from error
     return [item_id.strip() for row in rows for item_id in row if item_id.strip()]
 
 

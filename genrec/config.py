@@ -21,10 +21,16 @@ def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:  # n
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values are frozen."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, numbers are finite, values are frozen."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class ColumnNames(Section):
@@ -200,7 +206,9 @@ class TrainConfig(Section):
     lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
     scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
     epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
-    max_steps: int = setting(-1, "Most optimizer steps; -1 leaves it to epochs.", "steps")
+    max_steps: Annotated[int, Field(ge=1)] | Literal[-1] = setting(
+        -1, "Most optimizer steps; -1 leaves it to epochs.", "steps"
+    )
     learning_rate: float = setting(2e-3, "Peak step size of AdamW.", gt=0)
     row_learning_rate: float | None = setting(
         None,
@@ -263,7 +271,7 @@ class RecommendConfig(Section):
     exclude_seen: bool = setting(True, "Never recommend an item of the history.")
     batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
     models: list[Literal["popularity", "transition", "sasrec", "genrec"]] = setting(
-        ["popularity", "transition", "sasrec", "genrec"], "Rows of the table."
+        ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.", min_length=1
     )
 
 
@@ -271,7 +279,7 @@ class EvaluateConfig(Section):
     """Stage evaluate: metrics of the predictions."""
 
     cutoffs: list[Annotated[int, Field(ge=1)]] = setting(
-        [1, 5, 10, 20, 50], "List lengths to measure at.", "items"
+        [1, 5, 10, 20, 50], "List lengths to measure at.", "items", min_length=1
     )
     bootstrap: int = setting(
         1000, "Resamples for the 95 % intervals; 0 gives none.", "samples", ge=0
@@ -291,7 +299,7 @@ class ServeConfig(Section):
 class RuntimeConfig(Section):
     """Where things run."""
 
-    device: str = setting("auto", "cpu, cuda, cuda:N, mps or auto.")
+    device: str = setting("auto", "cpu, cuda, cuda:N, mps or auto.", pattern=DEVICE_PATTERN)
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Number type of pretrained language models."
     )
@@ -302,7 +310,7 @@ class Recipe(Section):
     """Everything a run needs to know."""
 
     name: str = setting(
-        "run", "Name of the run; its folder is runs/NAME.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+        "run", "Name of the run; its folder is runs/NAME.", pattern=NAME_PATTERN
     )
     seed: int = setting(42, "Seed of every random number.", ge=0, le=2**31 - 1)
     data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")

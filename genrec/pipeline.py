@@ -130,10 +130,11 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], section: str) -
 
 
 def check_inputs(stage: Stage, run_folder: Path, recipe: Recipe) -> None:
-    """Refuse to start a stage whose inputs are not there.
+    """Refuse to start a stage whose inputs are not there, or do not belong to each other.
 
     Raises:
-        ArtifactError: It names each missing folder and the verb that makes it.
+        ArtifactError: It names each missing folder and the verb that makes it; or the folder that
+            was made from other content than the run holds now, with both digests.
     """
     makers = {each.folder: each.verb for each in STAGES}
     missing = [name for name in reads_of(stage, recipe) if not artifacts.exists(run_folder / name)]
@@ -143,6 +144,22 @@ def check_inputs(stage: Stage, run_folder: Path, recipe: Recipe) -> None:
             f"genrec {stage.verb} needs {', '.join(str(run_folder / name) for name in missing)}, "
             f"not there or not finished. Run {verbs} first, or `genrec run {run_folder}` for all."
         )
+    for name in reads_of(stage, recipe):
+        _require_same_sources(run_folder, name, makers)
+
+
+def _require_same_sources(run_folder: Path, name: str, makers: Mapping[str, str]) -> None:
+    """Refuse a folder that was made from another dataset, index or model than the run holds."""
+    for source, recorded in sorted(artifacts.read_manifest(run_folder / name).inputs.items()):
+        if not artifacts.exists(run_folder / source):
+            continue
+        now = artifacts.read_manifest(run_folder / source).digest
+        if recorded.get("digest") != now:
+            raise ArtifactError(
+                f"{run_folder / name} was made from {source} {str(recorded.get('digest'))[:12]}, "
+                f"but {run_folder / source} is {now[:12]}. Run `genrec {makers[name]} "
+                f"{run_folder}` again, or `genrec run {run_folder}` for all that is stale."
+            )
 
 
 def run_stage(verb: str, run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:

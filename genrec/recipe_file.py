@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from genrec.config import Recipe
+from genrec.config import DEVICE_PATTERN, NAME_PATTERN, Recipe
 from genrec.errors import ConfigError
 from genrec.recipe_yaml import RecipeDumper, read_scalar, read_yaml
 
@@ -33,7 +33,11 @@ _EXPECTED = {
     "list_type": "a list",
     "model_type": "a table of keys",
     "none_required": "null",
-    "string_pattern_mismatch": "letters, digits, '.', '_' or '-', the first a letter or digit",
+    "too_short": "at least one entry",
+}
+_PATTERNS = {
+    NAME_PATTERN: "letters, digits, '.', '_' or '-', the first a letter or digit",
+    DEVICE_PATTERN: "auto, cpu, cuda, cuda:N or mps",
 }
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
@@ -203,6 +207,8 @@ def _path_in(values: Any, location: Sequence[int | str]) -> str:  # noqa: ANN401
 def _expectation(kind: str, message: str, context: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         return str(context["expected"])
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS[context["pattern"]]
     for limit, words in _LIMITS.items():
         if limit in context:
             return f"{words} {context[limit]}"

@@ -48,10 +48,20 @@ class Runtime:
             raise ConfigError(
                 f"there is no device {self.device!r}, expected auto, cpu, cuda, cuda:N or mps."
             ) from error
-        if device.type == "cuda" and not torch.cuda.is_available():
+        present = {
+            "cpu": 1,
+            "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            "mps": int(torch.backends.mps.is_available()),
+        }
+        if device.type not in present:
             raise ConfigError(
-                f"device {self.device!r} was asked for, but torch sees no GPU; "
-                "use device: auto or cpu."
+                f"genrec does not run on device {self.device!r}, expected auto, cpu, cuda, cuda:N "
+                "or mps."
+            )
+        if (device.index or 0) >= present[device.type]:
+            raise ConfigError(
+                f"device {self.device!r} was asked for, but torch sees {present[device.type]} "
+                f"devices of type {device.type}; use device: auto or cpu."
             )
         return device
 

@@ -345,3 +345,23 @@ def test_the_commands_of_the_readme_are_its_first_two_bash_blocks():
     assert tests.endswith("pytest")
     with pytest.raises(flow_checkout.StepError, match="1 fenced bash blocks"):
         flow_checkout.readme_commands("```bash\na\n```\n```text\nb\n```\n")
+
+
+def test_written_results_do_not_make_a_checkout_changed(tmp_path):
+    """Else every step after the first would be stamped as measured on changed code."""
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    for path in (results / "flow.json", tmp_path / "code"):
+        path.write_text("one")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    (results / "flow.json").write_text("two")
+    assert not flow_rows.commit(tmp_path).endswith("with changes")
+    (tmp_path / "code").write_text("two")
+    assert flow_rows.commit(tmp_path).endswith("with changes")

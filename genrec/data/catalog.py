@@ -58,4 +58,4 @@ class Catalog:
     @classmethod
     def load(cls, folder: Path) -> "Catalog":
         """Read ``catalog.parquet`` from the folder."""
-        return cls(pl.read_parquet(folder / "catalog.parquet"))
+        return cls(pl.read_parquet(folder / "catalog.parquet", glob=False))

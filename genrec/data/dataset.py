@@ -114,10 +114,12 @@ class Dataset:
         """
         folder = Path(folder)
         artifacts.verify(folder, "dataset")
-        table = pl.read_parquet(folder / "interactions.parquet")
+        # A path is a path, whatever brackets and stars are in it.
+        table = pl.read_parquet(folder / "interactions.parquet", glob=False)
+        users = pl.read_parquet(folder / "users.parquet", glob=False)
         return cls(
             catalog=Catalog.load(folder),
-            user_ids=pl.read_parquet(folder / "users.parquet")["user_id"].to_list(),
+            user_ids=users["user_id"].to_list(),
             interactions=Interactions(
                 user=table["user"].to_numpy().astype(np.int32),
                 item=table["item"].to_numpy().astype(np.int32),

@@ -87,7 +87,7 @@ def read_item_file(
     rows, broken = None, broken_rows()
     if layout == "parquet":
         with reading(path):
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
     elif layout == "json":
         table, rows, broken = json_table(path, tuple(keys) or None)
     else:

@@ -191,7 +191,7 @@ def _read_table(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run `genrec recommend` to write the lists.")
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ArtifactError(
             f"{path} cannot be read as Parquet ({error}); it is damaged or cut short. "

@@ -104,7 +104,7 @@ class GenerativeModel:
         language_model: Any
         with without_library_bars():
             language_model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype or "auto", local_files_only=True
+                folder, dtype=dtype or "auto", local_files_only=True, use_safetensors=True
             )
         language_model.to(device)
         language_model.eval()

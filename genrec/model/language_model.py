@@ -108,7 +108,9 @@ def load_pretrained(
         revision = None
     try:
         with without_library_bars(quiet):
-            model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, revision=revision, dtype=dtype, use_safetensors=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise DependencyError(
