@@ -195,7 +195,11 @@ def _check_types(manifest: Manifest) -> None:
     wrong = [name for name, value in tables.items() if not isinstance(value, dict)]
     if not wrong:
         wrong += [name for name, value in manifest.files.items() if not isinstance(value, str)]
-        wrong += [name for name, value in manifest.inputs.items() if not isinstance(value, dict)]
+        wrong += [
+            name
+            for name, value in manifest.inputs.items()
+            if not (isinstance(value, dict) and isinstance(value.get("digest"), str))
+        ]
     if wrong:
         raise TypeError(f"{wrong[0]} is not of the kind that a manifest holds")
 

@@ -132,7 +132,7 @@ def _item_ids(text: str) -> list[str]:
     except csv.Error as error:
         raise RequestError(
             f"--history is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
-            'commas; put an id that holds a comma in double quotes, as in \'"a,b",c\'.'
+            "commas; put an id that holds a comma in double quotes, as in '\"a,b\",c'."
         ) from error
     return [item_id.strip() for row in rows for item_id in row if item_id.strip()]
 

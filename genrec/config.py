@@ -309,9 +309,7 @@ class RuntimeConfig(Section):
 class Recipe(Section):
     """Everything a run needs to know."""
 
-    name: str = setting(
-        "run", "Name of the run; its folder is runs/NAME.", pattern=NAME_PATTERN
-    )
+    name: str = setting("run", "Name of the run; its folder is runs/NAME.", pattern=NAME_PATTERN)
     seed: int = setting(42, "Seed of every random number.", ge=0, le=2**31 - 1)
     data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")
     cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")

@@ -154,9 +154,9 @@ def _require_same_sources(run_folder: Path, name: str, makers: Mapping[str, str]
         if not artifacts.exists(run_folder / source):
             continue
         now = artifacts.read_manifest(run_folder / source).digest
-        if recorded.get("digest") != now:
+        if recorded["digest"] != now:
             raise ArtifactError(
-                f"{run_folder / name} was made from {source} {str(recorded.get('digest'))[:12]}, "
+                f"{run_folder / name} was made from {source} {recorded['digest'][:12]}, "
                 f"but {run_folder / source} is {now[:12]}. Run `genrec {makers[name]} "
                 f"{run_folder}` again, or `genrec run {run_folder}` for all that is stale."
             )

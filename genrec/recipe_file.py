@@ -162,11 +162,14 @@ def _read_source(source: str | Path) -> tuple[str, str]:
         raise ConfigError(f"{path} is a folder without recipe.yaml, so no run. {_known(names)}")
     near = difflib.get_close_matches(path.stem, names, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"There is no recipe {str(source)!r}. {hint}{_known(names)}")
+    raise ConfigError(f"There is no recipe or run folder {str(source)!r}. {hint}{_known(names)}")
 
 
 def _known(names: Sequence[str]) -> str:
-    return f"Give the path of a YAML file or a built-in recipe: {', '.join(names)}."
+    return (
+        "Give the path of a YAML file, a run folder such as runs/quickstart, or a built-in "
+        f"recipe: {', '.join(names)}."
+    )
 
 
 def _problems_of(error: ValidationError, values: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from genrec import __version__
+from genrec.data.cleaning import LONGEST_ID
 from genrec.errors import RequestError
 from genrec.serving.body_limit import BodyLimit
 from genrec.serving.recommender import Recommender
@@ -23,7 +24,6 @@ from genrec.serving.recommender import Recommender
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
-MAX_ID_LENGTH = 256
 MAX_WAITING = 64
 
 
@@ -124,7 +124,7 @@ def _add_recommend(
     max_history: int,
 ) -> None:
     """Add POST /v1/recommend, whose limits depend on the service."""
-    item_id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+    item_id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 
     class Query(BaseModel):
         """A history and how many items are wanted."""

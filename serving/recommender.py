@@ -205,7 +205,12 @@ def model_folder(path: Path) -> Path:
         ArtifactError: When there is neither.
     """
     if artifacts.exists(path):
-        artifacts.read_manifest(path, "model")
+        kind = artifacts.read_manifest(path).kind
+        if kind != "model":
+            raise ArtifactError(
+                f"{path} holds a {kind!r}, expected a model; give the run folder, or its folder "
+                "model."
+            )
         return path
     if artifacts.exists(path / "model"):
         return path / "model"

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from genrec import cli, doctor, pipeline
-from genrec.cli import app
 from genrec.cli_stages import _item_ids
 from genrec.config import Recipe
 from genrec.errors import DependencyError
@@ -18,37 +16,11 @@ from genrec.recipe_file import builtin_names, load_recipe, parse_recipe
 from genrec.run_folder import keep_recipe
 from genrec.serving.recommender import Recommendation, RecommendedItem, Recommender
 from genrec.stages import STAGES
+from tests.tiny_run import invoke, tiny
 
 VERBS = (
     "quickstart run data cf embed index train recommend evaluate serve show config doctor model"
 ).split()
-# A store and models so small that the whole flow takes seconds.
-TINY = [
-    "data.store.users=60", "data.store.items=40", "data.core=0",
-    "cf.dimensions=8", "cf.layers=1", "cf.epochs=1", "embed.dimensions=8",
-    "index.levels=2", "index.codes_per_level=8",
-    "train.language_model=", "train.scratch.hidden=16", "train.scratch.layers=1",
-    "train.scratch.heads=2", "train.scratch.feed_forward=32", "train.max_steps=4",
-    "train.evaluations=1", "train.validation_users=20", "recommend.beam=10", "recommend.k=10",
-    "recommend.users=20", "evaluate.bootstrap=10", "runtime.threads=1", "runtime.dtype=float32",
-]  # fmt: skip
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def tiny():
-    return [part for override in TINY for part in ("--set", override)]
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """Return a finished tiny run, made by the command itself."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    result = invoke("run", "quickstart-fast", "--run", folder, "--quiet", *tiny())
-    assert result.exit_code == 0, result.output
-    return folder
 
 
 def test_help_is_instant_and_lists_every_verb_in_order():

@@ -1,5 +1,6 @@
 """Low-rank adapters that also train the new token rows, and their merge."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -46,17 +47,18 @@ def add_lora(
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     indices = {embedding: rows} if tied else {embedding: rows, output: rows}
     try:
-        wrapped = get_peft_model(
-            model,
-            LoraConfig(
-                task_type="CAUSAL_LM",
-                r=rank,
-                lora_alpha=alpha,
-                lora_dropout=dropout,
-                target_modules=targets,
-                trainable_token_indices=indices,
-            ),
+        settings = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            target_modules=targets,
+            trainable_token_indices=indices,
         )
+        with warnings.catch_warnings():
+            # PEFT reads an attribute that transformers has renamed; nothing a user can act on.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            wrapped = get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"train.lora.targets is {targets}: {error}") from error
     for parameter in wrapped.parameters():

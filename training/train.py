@@ -19,6 +19,7 @@ from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe, TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
+from genrec.errors import ConfigError
 from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import (
@@ -72,6 +73,11 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     index = ItemIndex.load(inputs["index"])
     config = recipe.train
     teacher = None
+    if config.teacher_weight and config.form == "instruction":
+        raise ConfigError(
+            f"train.teacher_weight is {config.teacher_weight} and train.form is instruction, but "
+            "a teacher works with streams only; set train.form: stream or train.teacher_weight: 0."
+        )
     if config.teacher_weight:
         inputs["cf"] = run_folder / "cf"
         teacher = load_teacher(inputs["cf"], index, runtime)

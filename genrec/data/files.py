@@ -91,15 +91,20 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} ends too early: it is cut off. Copy or download it again ({error})."
         ) from error
     except (OSError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
+        raise DataError(f"{path} cannot be read: {_first_line(error)}.") from error
     except (pa.ArrowException, pl.exceptions.PolarsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        reason = _first_line(error)
         if "straddling" in reason:
             reason = "a quote is opened and never closed, or a line is longer than 16 MB"
         raise DataError(
             f"{path} cannot be read: {reason}. It is damaged, cut off or of another format; copy "
             "or export it again."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return what went wrong without the end of the sentence; libraries add lines of their own."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(" .:")
 
 
 class _CleanText(io.RawIOBase):
@@ -149,6 +154,11 @@ def first_lines(path: Path, count: int = 1) -> list[str]:
     with reading(path), open_text(path) as handle:
         while len(lines) < count and (line := handle.readline(1 << 24)):
             text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+            if not lines and "\r" in text and not line.endswith(b"\n"):
+                raise DataError(
+                    f"{path} ends its lines with carriage returns alone, as very old programs do; "
+                    "save it with line feeds."
+                )
             if text.strip():
                 lines.append(text)
     if not lines:

@@ -51,6 +51,15 @@ def _require_times(unit: str, method: str, path: str) -> None:
         )
 
 
+def _require_weights(has_weight: bool, minimum_weight: float | None, path: str) -> None:
+    """Refuse to drop light events where the source has no weights."""
+    if minimum_weight is not None and not has_weight:
+        raise DataError(
+            f"data.minimum_weight is {minimum_weight:g}, but {path} has no column of weights; name "
+            "it with --set data.columns.weight=..., or set data.minimum_weight=null."
+        )
+
+
 def _span(seconds: NDArray[np.int64], unit: str) -> dict[str, Any]:
     if unit == POSITION:
         return {}
@@ -96,6 +105,7 @@ def prepare(
     checked = check(source, maximum_quarantined, progress)
     items = normalise_items(source.items) if source.items else None
     _require_times(checked.time_unit, rule.method, source.path)
+    _require_weights(checked.has_weight, minimum_weight, source.path)
     kept = keep_events(checked, minimum_weight, deduplicate, core)
     catalog, user_ids, events, missing = number_events(
         kept, checked, items.table if items else None
@@ -175,6 +185,15 @@ def _is_store(config: DataConfig) -> bool:
     return config.format == "store" or (config.format == "auto" and config.path is None)
 
 
+def _require_one_source(config: DataConfig) -> None:
+    """Refuse a recipe that asks for the embedded store and for a file."""
+    if config.format == "store" and config.path is not None:
+        raise DataError(
+            f"data.format is store, which is generated, but data.path is {config.path}; set "
+            "data.path=null for the embedded store, or data.format=auto to read the path."
+        )
+
+
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """Prepare the dataset of a run and write ``dataset/``.
 
@@ -184,6 +203,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         DataError: When the source cannot be used; the message says what to do.
     """
     config = recipe.data
+    _require_one_source(config)
     store = None
     if _is_store(config):
         store = generate_store(config.store.users, config.store.items, runtime.seed)

@@ -38,6 +38,7 @@ class CheckedEvents:
         rows_read: Rows of the source, empty lines apart.
         empty_lines: Lines without any content, passed over.
         time_unit: How the times were written.
+        has_weight: Whether the source has weights; ``weight`` is 1 where it has none.
     """
 
     user: NDArray[np.int32]
@@ -50,6 +51,7 @@ class CheckedEvents:
     rows_read: int
     empty_lines: int
     time_unit: str
+    has_weight: bool
 
 
 class Checker:
@@ -65,6 +67,7 @@ class Checker:
         self._rows: list[NDArray[np.int64]] = []
         self._files: list[tuple[str, int]] = []
         self._quarantine: list[pl.DataFrame] = []
+        self._has_weight = False
         self.rows_read = 0
         self.empty_lines = 0
 
@@ -91,6 +94,7 @@ class Checker:
             reasons.append(reason)
         weights = np.ones(table.height, dtype=np.float32)
         if "weight" in table.columns:
+            self._has_weight = True
             weight, reason = self._checked(block, "weight", clean_weights)
             weights = weight.fill_null(0).to_numpy().astype(np.float32)
             reasons.append(reason)
@@ -147,6 +151,7 @@ class Checker:
             rows_read=self.rows_read,
             empty_lines=self.empty_lines,
             time_unit=unit,
+            has_weight=self._has_weight,
         )
 
     def _times(

@@ -217,6 +217,10 @@ def test_clear_errors(run_folder, tmp_path):
         train.run(run_folder, recipe(language_model=str(tmp_path)), RUNTIME)
     with pytest.raises(ConfigError, match="multiple of twice"):
         train.run(run_folder, recipe(scratch={**SCRATCH, "hidden": 30, "heads": 4}), RUNTIME)
+    with pytest.raises(ConfigError, match="streams only"):
+        train.run(run_folder, recipe(form="instruction", teacher_weight=0.5), RUNTIME)
+    with pytest.raises(ArtifactError, match="cf"):
+        train.run(run_folder, recipe(teacher_weight=0.5), RUNTIME)
     (run_folder / "index" / "codes.safetensors").write_bytes(b"damaged")
     with pytest.raises(ArtifactError, match="changed or damaged"):
         train.run(run_folder, recipe(), RUNTIME)
