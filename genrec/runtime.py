@@ -39,11 +39,10 @@ class Runtime:
         """
         import torch
 
-        name = self.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            device = torch.device(name)
+            device = torch.device(self.device)
         except RuntimeError as error:
             raise ConfigError(
                 f"there is no device {self.device!r}, expected auto, cpu, cuda, cuda:N or mps."

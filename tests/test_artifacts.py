@@ -96,6 +96,26 @@ def test_unreadable_manifests_are_refused(tmp_path, text):
         artifacts.verify(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("files", ["a.txt"]),
+        ("files", {"a.txt": 3}),
+        ("config", 3),
+        ("facts", None),
+        ("inputs", []),
+        ("inputs", {"dataset": "x"}),
+        ("inputs", {"dataset": {"kind": "dataset"}}),
+    ],
+)
+def test_manifests_of_another_shape_are_refused(tmp_path, key, value):
+    folder = make(tmp_path / "dataset")
+    path = folder / artifacts.MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ArtifactError, match=r"manifest\.json cannot be read.*of the kind"):
+        artifacts.read_manifest(folder)
+
+
 def test_another_format_number_is_refused(tmp_path):
     folder = make(tmp_path / "dataset")
     path = folder / artifacts.MANIFEST_NAME

@@ -196,6 +196,35 @@ def test_one_stage_without_its_inputs_names_the_verbs_to_run(tmp_path):
     assert "genrec cf" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("remade", "change", "asked", "stale", "maker"),
+    [
+        ("index", "index.levels=5", "recommend", "model", "train"),
+        ("data", "data.store.items=50", "train", "index", "index"),
+        ("train", "train.learning_rate=0.5", "evaluate", "predictions", "recommend"),
+    ],
+)
+def test_one_stage_refuses_inputs_of_another_dataset_index_or_model(
+    tmp_path, remade, change, asked, stale, maker
+):
+    go(tmp_path)
+    source = stage_of(remade).folder
+    before = artifacts.read_manifest(tmp_path / source).digest
+    recipe = parse_recipe("{}", [change])
+    run_stage(remade, tmp_path, recipe, runtime_of(recipe))
+    after = artifacts.read_manifest(tmp_path / source).digest
+    calls.clear()
+    with pytest.raises(ArtifactError) as caught:
+        run_stage(asked, tmp_path, recipe, runtime_of(recipe))
+    message = str(caught.value)
+    assert f"{tmp_path / stale} was made from {source} {before[:12]}, but" in message
+    assert f"is {after[:12]}. Run `genrec {maker} {tmp_path}` again" in message
+    assert calls == []
+    # Remade in order, or from the same content again, it goes on.
+    go(tmp_path, change)
+    run_stage(asked, tmp_path, recipe, runtime_of(recipe))
+
+
 def test_a_stage_that_fails_keeps_those_before_it(tmp_path, monkeypatch):
     def fail(run_folder, recipe, runtime):
         raise KeyboardInterrupt

@@ -82,6 +82,30 @@ serve: {port: 99999999}
             assert word in problems[path]
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epochs=.inf", "a finite number"),
+        ("cf.learning_rate=.nan", "a finite number"),
+        ("evaluate.cutoffs=[]", "at least one entry"),
+        ("recommend.models=[]", "at least one entry"),
+        ("train.max_steps=0", "at least 1 or -1"),
+        ("train.max_steps=-7", "at least 1 or -1"),
+        ("runtime.device=banana", "auto, cpu, cuda, cuda:N or mps"),
+        ("runtime.device=cuda:", "auto, cpu, cuda, cuda:N or mps"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused_before_anything_runs(override, expected):
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"  {key}: given .*, expected {expected}$"):
+        parse_recipe("{}", [override])
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
+def test_devices(device):
+    assert parse_recipe("{}", [f"runtime.device={device}"]).runtime.device == device
+
+
 def test_overrides_reach_nested_keys_lists_and_null():
     recipe = parse_recipe(
         "index: {levels: 4}",
@@ -149,6 +173,8 @@ def test_a_recipe_that_is_not_there_lists_the_built_in_ones(tmp_path):
         load_recipe("quikstart")
     for name in builtin_names():
         assert name in str(caught.value)
+    with pytest.raises(ConfigError, match="no recipe or run folder 'runs/gone'"):
+        load_recipe("runs/gone")
     with pytest.raises(ConfigError, match="is a folder"):
         load_recipe(tmp_path)
 

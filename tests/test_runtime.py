@@ -54,6 +54,27 @@ def test_a_device_that_does_not_exist_is_refused():
         Runtime(device="graphics").torch_device()
 
 
+@pytest.mark.parametrize("name", ["meta", "xpu"])
+def test_a_kind_of_device_that_genrec_does_not_use_is_refused(name):
+    with pytest.raises(ConfigError, match=f"'{name}', expected auto, cpu"):
+        Runtime(device=name).torch_device()
+
+
+def test_an_apple_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch sees 0 devices of type mps"):
+        Runtime(device="mps").torch_device()
+
+
+def test_a_gpu_beyond_the_last_one_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Runtime(device="cuda:1").torch_device().index == 1
+    assert Runtime(device="cuda").torch_device().type == "cuda"
+    with pytest.raises(ConfigError, match="'cuda:2'.*sees 2 devices"):
+        Runtime(device="cuda:2").torch_device()
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_number_type_on_the_cpu_follows_its_instructions(monkeypatch, fast):
     monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: fast)

@@ -76,8 +76,11 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
         lengths = np.minimum(sequences.lengths, augmentation.max_history)
         edges = np.unique(np.quantile(lengths, np.linspace(0, 1, buckets + 1)[1:], method="higher"))
         self.widths = [int(edge) for edge in edges]
+        # A bucket with few users gets batches as small as it is, not mostly padding.
+        bucket = np.searchsorted(edges, lengths)
         self._rows_of_width = {
-            width: max(1, min(batch_items // width, len(sequences))) for width in self.widths
+            width: max(1, min(batch_items // width, int((bucket == place).sum())))
+            for place, width in enumerate(self.widths)
         }
         self._plan: list[tuple[int, NDArray[np.int64]]] = []
         self.draws = round(len(sequences) * epochs)

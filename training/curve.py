@@ -24,7 +24,8 @@ def draw_curve(log: list[dict[str, Any]], path: Path) -> None:
     left.set_xlabel("optimizer steps")
     left.set_ylabel("nats per item")
     right.set_ylabel("NDCG@10")
-    right.set_ylim(bottom=0)
+    reached = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
+    right.set_ylim(0, 1.1 * max(reached, default=0) or 1)
     if left.lines or right.lines:
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=120)

@@ -240,7 +240,7 @@ def _arguments(
     config: TrainConfig, runtime: Runtime, checkpoints: Path, steps: int
 ) -> TrainingArguments:
     """Translate the recipe into the trainer's settings."""
-    every = max(1, steps // config.evaluations)
+    every = max(1, -(-steps // config.evaluations))
     device = runtime.torch_device()
     arguments = TrainingArguments(
         output_dir=str(checkpoints),

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from genrec.data.cleaning import LONGEST_ID
 from genrec.serving.http import MAX_BODY_BYTES, MAX_WAITING, create_app
 from tests.serving.fakes import NextRows, recommender
 
@@ -68,7 +69,7 @@ def test_the_description_names_the_limits(client):
     fields = text["components"]["schemas"]["Query"]["properties"]
     assert (fields["k"]["minimum"], fields["k"]["maximum"]) == (1, 20)
     assert fields["history"]["maxItems"] == 10
-    assert fields["history"]["items"]["maxLength"] == 256
+    assert fields["history"]["items"]["maxLength"] == LONGEST_ID
     assert client.get("/docs").status_code == 200
 
 
@@ -81,7 +82,7 @@ def test_the_description_names_the_limits(client):
         ({"history": [1]}, "body.history.0: Input should be a valid string"),
         ({"history": [None]}, "body.history.0"),
         ({"history": [""]}, "body.history.0"),
-        ({"history": ["x" * 257]}, "at most 256 characters"),
+        ({"history": ["x" * 501]}, "at most 500 characters"),
         ({"history": ["i0"] * 11}, "at most 10 items"),
         ({"history": ["i0"], "k": 0}, "body.k: Input should be greater than or equal to 1"),
         ({"history": ["i0"], "k": 21}, "body.k: Input should be less than or equal to 20"),
