@@ -127,5 +127,5 @@ def test_a_missing_foreign_or_half_written_model_is_explained(tmp_path):
         Recommender.from_pretrained(tmp_path / "run")
     with artifacts.writing(tmp_path / "cf", "cf") as partial:
         (partial / "x").write_text("x")
-    with pytest.raises(ArtifactError, match="holds a 'cf', expected a 'model'"):
+    with pytest.raises(ArtifactError, match="holds a 'cf', expected a model; give the run folder"):
         Recommender.from_pretrained(tmp_path / "cf")
