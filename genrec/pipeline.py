@@ -15,7 +15,7 @@ from typing import Any
 from genrec import artifacts
 from genrec.config import Recipe
 from genrec.errors import ArtifactError
-from genrec.run_folder import keep_recipe, locked, record_timing
+from genrec.run_folder import keeping_recipe, locked, record_timing
 from genrec.runtime import Runtime
 from genrec.stages import STAGES, Stage, stage_of
 
@@ -169,8 +169,7 @@ def run_stage(verb: str, run_folder: Path, recipe: Recipe, runtime: Runtime) -> 
         ArtifactError: When an input is missing or another process writes to the run.
     """
     stage = stage_of(verb)
-    with locked(run_folder):
-        keep_recipe(run_folder, recipe)
+    with locked(run_folder), keeping_recipe(run_folder, recipe):
         check_inputs(stage, run_folder, recipe)
         _run(stage, run_folder, recipe, runtime)
     return run_folder / stage.folder
@@ -201,14 +200,14 @@ def run_stale(
     """
     last = STAGES.index(stage_of(until)) if until else len(STAGES) - 1
     seconds: dict[str, float] = {}
-    with locked(run_folder):
-        keep_recipe(run_folder, recipe)
+    with locked(run_folder), keeping_recipe(run_folder, recipe) as finished:
         for stage in STAGES[: last + 1]:
             # Looked at only now: the stages before it may have been remade with the same content.
             state = state_of(stage, run_folder, recipe)
             announce(str(state))
             if not state.fresh:
                 seconds[stage.verb] = _run(stage, run_folder, recipe, runtime)
+                finished.append(stage.verb)
     return seconds
 
 

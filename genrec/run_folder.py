@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genrec.config import Recipe
-from genrec.errors import ArtifactError
+from genrec.errors import ArtifactError, ConfigError, DataError
 from genrec.recipe_file import load_recipe, write_recipe
 
 RECIPE_NAME = "recipe.yaml"
@@ -29,6 +29,30 @@ def read_recipe(run_folder: Path, overrides: Sequence[str] = ()) -> Recipe:
 def keep_recipe(run_folder: Path, recipe: Recipe) -> None:
     """Write the resolved recipe into a run folder."""
     write_recipe(recipe, run_folder / RECIPE_NAME)
+
+
+@contextmanager
+def keeping_recipe(run_folder: Path, recipe: Recipe) -> Iterator[list[str]]:
+    """Write the resolved recipe; put the old one back when it is refused before it made anything.
+
+    A run that is killed keeps the new recipe, so that the same run goes on; a setting that cannot
+    work does not stay behind for the commands that follow.
+
+    Yields:
+        A list to put the verbs of finished stages into.
+    """
+    path = run_folder / RECIPE_NAME
+    before = path.read_bytes() if path.is_file() else None
+    keep_recipe(run_folder, recipe)
+    finished: list[str] = []
+    try:
+        yield finished
+    except (ConfigError, DataError):
+        if before is not None and not finished:
+            partial = path.with_name(path.name + ".partial")
+            partial.write_bytes(before)
+            os.replace(partial, path)
+        raise
 
 
 @contextmanager

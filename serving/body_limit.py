@@ -6,8 +6,12 @@ import json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+# How much of a body that is too large is read and thrown away, in limits.
+DISCARDED_LIMITS = 8
+
+
 class BodyLimit:
-    """Refuses a request as soon as its body is larger or slower than allowed.
+    """Refuses a request whose body is larger or slower than allowed, and never holds more of it.
 
     The body is counted while it arrives, so a wrong or absent Content-Length makes no difference.
 
@@ -37,6 +41,8 @@ class BodyLimit:
                         return
                     body += message.get("body", b"")
                     if len(body) > self.max_bytes:
+                        if message.get("more_body", False):
+                            await _discard(receive, DISCARDED_LIMITS * self.max_bytes)
                         await _refuse(
                             send,
                             413,
@@ -64,8 +70,21 @@ class BodyLimit:
         await self.app(scope, replay, send)
 
 
+async def _discard(receive: Receive, limit: int) -> None:
+    """Read and forget the rest of a body, up to so many bytes.
+
+    A client that is still sending when the connection closes often loses the answer with it; this
+    lets one that is somewhat too large finish first.
+    """
+    read, more = 0, True
+    while more and read < limit:
+        message = await receive()
+        read += len(message.get("body", b""))
+        more = message.get("more_body", False)
+
+
 async def _refuse(send: Send, status: int, detail: str) -> None:
-    """Answer with a JSON error and close: the rest of the request is not read."""
+    """Answer with a JSON error and close."""
     content = json.dumps({"detail": detail}).encode("ascii")
     headers = [
         (b"content-type", b"application/json"),

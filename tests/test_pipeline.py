@@ -9,7 +9,7 @@ import pytest
 
 from genrec import artifacts, pipeline
 from genrec.config import Recipe
-from genrec.errors import ArtifactError
+from genrec.errors import ArtifactError, ConfigError
 from genrec.pipeline import changed_keys, reads_of, run_stage, run_stale, runtime_of, state_of
 from genrec.recipe_file import load_recipe, parse_recipe
 from genrec.run_folder import keep_recipe, locked, read_timings
@@ -234,6 +234,38 @@ def test_a_stage_that_fails_keeps_those_before_it(tmp_path, monkeypatch):
         go(tmp_path)
     monkeypatch.setattr(Made, "train", staticmethod(make_stage("train")))
     assert go(tmp_path)[0] == ["train", "recommend", "evaluate"]
+
+
+def test_a_recipe_that_is_refused_at_once_does_not_stay(tmp_path, monkeypatch):
+    def refuse(run_folder, recipe, runtime):
+        raise ConfigError("the width must be a multiple of the heads")
+
+    go(tmp_path)
+    kept = (tmp_path / "recipe.yaml").read_text()
+    recipe = parse_recipe("{}", ["train.scratch.heads=3"])
+    monkeypatch.setattr(Made, "train", staticmethod(refuse))
+    with pytest.raises(ConfigError, match="width"):
+        run_stage("train", tmp_path, recipe, runtime_of(recipe))
+    assert (tmp_path / "recipe.yaml").read_text() == kept
+    with pytest.raises(ConfigError, match="width"):
+        go(tmp_path, "train.scratch.heads=3")
+    assert (tmp_path / "recipe.yaml").read_text() == kept
+    # What the new recipe has made already belongs to it, and a first recipe has none before it.
+    for overrides, folder in ((["cf.dimensions=8"], tmp_path), ([], tmp_path / "first")):
+        with pytest.raises(ConfigError, match="width"):
+            go(folder, "train.scratch.heads=3", *overrides)
+        assert load_recipe(folder / "recipe.yaml").train.scratch.heads == 3
+
+
+def test_a_killed_run_keeps_its_recipe(tmp_path, monkeypatch):
+    def stop(run_folder, recipe, runtime):
+        raise KeyboardInterrupt
+
+    go(tmp_path)
+    monkeypatch.setattr(Made, "train", staticmethod(stop))
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, "train.epochs=3")
+    assert load_recipe(tmp_path / "recipe.yaml").train.epochs == 3
 
 
 def test_a_second_writer_gets_an_error_with_the_first_ones_process(tmp_path):
