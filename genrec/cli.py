@@ -5,6 +5,8 @@ Nothing heavy is imported before a verb runs, so that ``genrec --help`` is insta
 
 import json
 import logging
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +40,11 @@ class Door(TyperGroup):
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
             raise typer.Exit(_explain(error)) from None
+        except Exception as error:
+            known = _from_the_machine(error)
+            if known is None or ctx.params.get("debug"):
+                raise
+            raise typer.Exit(_explain(known)) from None
 
 
 class DataGroup(TyperGroup):
@@ -92,6 +99,20 @@ def door(
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _from_the_machine(error: Exception) -> Exception | None:
+    """Return what the machine lacks where a library wrapped it in an error of its own."""
+    text = str(error)
+    system = re.search(r"\(os error (\d+)\)", text)
+    if system:
+        return OSError(int(system[1]), os.strerror(int(system[1])))
+    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", text):
+        return GenRecError(
+            "there is not enough memory for this. Lower train.batch_tokens, "
+            "train.scratch.hidden, recommend.batch_size or recommend.beam, or use a larger machine."
+        )
+    return None
 
 
 def _explain(error: BaseException) -> int:

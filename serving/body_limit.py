@@ -5,7 +5,6 @@ import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-
 # How much of a body that is too large is read and thrown away, in limits.
 DISCARDED_LIMITS = 8
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from polars.exceptions import ComputeError
+from safetensors import SafetensorError
 
 from genrec import cli, doctor, pipeline
 from genrec.cli_stages import _item_ids
@@ -93,6 +95,10 @@ def test_a_wrong_recipe_is_one_message_on_stderr_and_exit_code_1(tmp_path):
         (KeyboardInterrupt(), 130, "the same command goes on from there"),
         (OSError(28, "No space left on device", "/a/b"), 1, "No space left on device (/a/b)."),
         (DependencyError("not here [text]"), 1, "Error: not here [text]"),
+        (SafetensorError("I/O error: No space (os error 28)"), 1, "No space left on device."),
+        (ComputeError("parquet: underlying (os error 28)"), 1, "No space left on device."),
+        (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to"), 1, "Lower train.batch_tokens"),
     ],
 )
 def test_errors_become_messages_and_exit_codes(monkeypatch, raised, code, words):
@@ -104,6 +110,14 @@ def test_errors_become_messages_and_exit_codes(monkeypatch, raised, code, words)
     assert result.exit_code == code
     assert words in result.stderr
     assert result.stdout == ""
+
+
+def test_an_error_in_the_code_itself_is_not_hidden(monkeypatch):
+    def fail():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(doctor, "examine", fail)
+    assert isinstance(invoke("doctor").exception, RuntimeError)
 
 
 def test_doctor_exits_by_health(monkeypatch):
