@@ -107,8 +107,7 @@ def create_app(recommender: Recommender, *, max_k: int = 100, max_history: int =
                 "status": "ok",
                 "model": recommender.name,
                 "items": len(recommender.catalog),
-                "model_digest": recommender.model_digest,
-                "index_digest": recommender.index_digest,
+                **_digests(recommender),
                 "version": __version__,
             }
         )
@@ -161,13 +160,14 @@ def _add_recommend(
             [answer] = await asyncio.get_running_loop().run_in_executor(model_thread, work)
         finally:
             waiting -= 1
-        return AsciiJSON(
-            {
-                **asdict(answer),
-                "model_digest": recommender.model_digest,
-                "index_digest": recommender.index_digest,
-            }
-        )
+        return AsciiJSON({**asdict(answer), **_digests(recommender)})
+
+
+def _digests(recommender: Recommender) -> dict[str, str]:
+    return {
+        "model_digest": recommender.model_digest,
+        "index_digest": recommender.index_digest,
+    }
 
 
 def _add_error_handlers(app: FastAPI) -> None:

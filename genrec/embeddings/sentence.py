@@ -60,32 +60,7 @@ def encode_sentences(
             its weights are not safetensors.
         DependencyError: When sentence-transformers is missing or the hub cannot be reached.
     """
-    try:
-        import sentence_transformers
-        from transformers.utils.logging import disable_progress_bar
-    except ImportError as error:
-        raise DependencyError(
-            "embed.method is sentence_transformer, but the package sentence-transformers is not "
-            'installed. Install it: pip install "genrec[text]"; or set embed.method: tfidf.'
-        ) from error
-
-    folder = model_folder(model, revision)
-    if quiet:
-        disable_progress_bar()
-    try:
-        encoder = sentence_transformers.SentenceTransformer(
-            str(folder),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{folder} cannot be loaded as a sentence-transformers model ({error}); embed.model "
-            "must be a folder with config.json, a tokenizer and model.safetensors."
-        ) from error
-    encoder.eval()
+    folder, encoder, version = _load(model, revision, device, dtype, quiet)
     vectors = encoder.encode(
         texts,
         prompt=prompt,
@@ -102,9 +77,42 @@ def encode_sentences(
         "dimensions": int(vectors.shape[1]),
         "max_tokens": encoder.max_seq_length,
         "dtype": str(dtype).removeprefix("torch."),
-        "sentence_transformers": sentence_transformers.__version__,
+        "sentence_transformers": version,
     }
     return vectors.astype(np.float32), facts
+
+
+def _load(
+    model: str | None, revision: str | None, device: str, dtype: torch.dtype, quiet: bool
+) -> tuple[Path, Any, str]:
+    """Return the model's folder, the model, and the version of the package that reads it."""
+    try:
+        import sentence_transformers
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError as error:
+        raise DependencyError(
+            "embed.method is sentence_transformer, but the package sentence-transformers is not "
+            'installed. Install it: pip install "genrec[text]"; or set embed.method: tfidf.'
+        ) from error
+
+    folder = model_folder(model, revision)
+    if quiet:
+        disable_progress_bar()
+    try:
+        encoder: Any = sentence_transformers.SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{folder} cannot be loaded as a sentence-transformers model ({error}); embed.model "
+            "must be a folder with config.json, a tokenizer and model.safetensors."
+        ) from error
+    encoder.eval()
+    return folder, encoder, sentence_transformers.__version__
 
 
 def model_folder(model: str | None, revision: str | None) -> Path:

@@ -2,6 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
 
 from genrec.data.dataset import PARTS, Part
 from genrec.data.histories import Histories
@@ -56,6 +60,21 @@ def check_belongs(one: Predictions, histories: Histories, items: int) -> None:
             f"{one.model!r} recommends item row {one.item.max()}, but the catalogue has {items} "
             "items; the lists are of another dataset. Run `genrec recommend` again."
         )
+
+
+def common_examples(predictions: Sequence[Predictions]) -> NDArray[np.int64]:
+    """Return the examples that every model was asked for, int64[n], sorted.
+
+    Raises:
+        DataError: When there is none.
+    """
+    common = reduce(np.intersect1d, [one.examples for one in predictions], predictions[0].examples)
+    if not len(common):
+        raise DataError(
+            "the models have no example in common; run `genrec recommend` for all of them with "
+            "the same users and seed."
+        )
+    return common
 
 
 def known_cutoffs(cutoffs: Sequence[int], longest: int) -> list[int]:

@@ -6,7 +6,6 @@ same files, the same examples and the same metrics.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from genrec.data.dataset import Dataset
+from genrec.data.dataset import Dataset, Part
 from genrec.data.histories import Histories
-from genrec.errors import DataError
 from genrec.evaluation import metrics
 from genrec.evaluation.bootstrap import interval, resampled_means
-from genrec.evaluation.comparable import check_belongs, check_together, known_cutoffs
+from genrec.evaluation.comparable import (
+    check_belongs,
+    check_together,
+    common_examples,
+    known_cutoffs,
+)
 from genrec.evaluation.predictions import Predictions
 from genrec.evaluation.results import Report, headline_cutoff
 from genrec.evaluation.slices import by_history_length, by_popularity, slice_rows
@@ -75,12 +78,7 @@ def evaluate(
     for one in predictions:
         check_belongs(one, histories, items)
     kept = known_cutoffs(cutoffs, min(int(one.facts["k"]) for one in predictions))
-    common = reduce(np.intersect1d, [one.examples for one in predictions], predictions[0].examples)
-    if not len(common):
-        raise DataError(
-            "the models have no example in common; run `genrec recommend` for all of them with "
-            "the same users and seed."
-        )
+    common = common_examples(predictions)
     chosen = histories.take(common)
     lists = [_restrict(one, common, chosen.target) for one in predictions]
     pairs = list(zip(predictions, lists, strict=True))
@@ -105,10 +103,14 @@ def evaluate(
         differences=[] if drawn is None else _differences(rows, drawn, reference),
         slices=_slices(predictions, values, dataset, chosen),
         protocol=_protocol(predictions, dataset, histories, chosen) | settings,
-        best_possible={
-            key: float(value) for key, value in dataset.facts.get("best_possible", {}).items()
-        },
+        best_possible=_best_possible(dataset, part),
     )
+
+
+def _best_possible(dataset: Dataset, part: Part) -> dict[str, float]:
+    """Return what the rules of the embedded store allow; they are known for the test part only."""
+    known = dataset.facts.get("best_possible", {}) if part == "test" else {}
+    return {key: float(value) for key, value in known.items()}
 
 
 def _restrict(one: Predictions, examples: NDArray[np.int64], targets: NDArray[np.int32]) -> _Lists:

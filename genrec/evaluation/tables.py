@@ -266,7 +266,10 @@ def protocol_words(report: Report) -> list[str]:
             + "."
         )
     if report.best_possible:
-        lines.append("Best possible: what a recommender that knows the store's rules reaches.")
+        lines.append(
+            "Best possible: what a recommender that knows the store's rules reaches, on all "
+            "examples of the part."
+        )
     return lines
 
 

@@ -154,6 +154,9 @@ def test_best_possible_is_carried():
     dataset = make_dataset(SEQUENCES, 10, facts={"best_possible": {"recall@1": 0.5}})
     report = evaluate([lists("mine", [[2], [], [], []], k=1)], dataset, [1], samples=0)
     assert report.best_possible == {"recall@1": 0.5}
+    # It was worked out for the test events.
+    mine = lists("mine", [[2], [], [], []], k=1, part="validation")
+    assert evaluate([mine], dataset, [1], samples=0).best_possible == {}
 
 
 @pytest.mark.parametrize(
