@@ -161,7 +161,11 @@ class IndexConfig(Section):
     )
     levels: int = setting(3, "Codes per item.", "codes", ge=1, le=8)
     codes_per_level: int | None = setting(
-        None, "Size of each codebook; null takes 256, less for small catalogues.", "codes", ge=2
+        None,
+        "Size of each codebook; null takes 256, less for small catalogues.",
+        "codes",
+        ge=2,
+        le=65536,
     )
     iterations: int = setting(50, "k-means iterations a level.", "iterations", ge=1)
     restarts: int = setting(1, "k-means restarts a level, best kept.", "runs", ge=1)

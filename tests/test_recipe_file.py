@@ -91,6 +91,7 @@ serve: {port: 99999999}
         ("recommend.models=[]", "at least one entry"),
         ("train.max_steps=0", "at least 1 or -1"),
         ("train.max_steps=-7", "at least 1 or -1"),
+        ("index.codes_per_level=100000000", "at most 65536"),
         ("runtime.device=banana", "auto, cpu, cuda, cuda:N or mps"),
         ("runtime.device=cuda:", "auto, cpu, cuda, cuda:N or mps"),
     ],

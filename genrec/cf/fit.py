@@ -21,6 +21,7 @@ from genrec.cf.transition import Transition
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ConfigError
 from genrec.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -107,9 +108,16 @@ def user_vectors(sasrec: SasRecRanker, dataset: Dataset) -> NDArray[np.float32]:
     """Return SASRec's state after each user's training items, float32[users, d].
 
     Users without a training item get zeros.
+
+    Raises:
+        ConfigError: When a state is not finite: the last steps of the training were too large.
     """
     sequences = dataset.sequences()
     states = sasrec.user_vectors([sequences[i] for i in range(len(sequences))])
+    if not np.isfinite(states).all():
+        raise ConfigError(
+            "the trained SASRec gives vectors with NaN or infinite values; lower cf.learning_rate."
+        )
     vectors = np.zeros((len(dataset.user_ids), states.shape[1]), dtype=np.float32)
     vectors[sequences.user] = states
     return vectors

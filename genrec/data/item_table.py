@@ -34,7 +34,10 @@ class ItemTable:
 
 
 def clean_text(column: pl.Series) -> pl.Series:
-    """Return a column as one line of text each: lists joined, entities decoded, spaces folded."""
+    """Return a column as one line of text each: lists joined, entities decoded, spaces folded.
+
+    Control characters count as spaces: a title is printed to terminals as it stands.
+    """
     if isinstance(column.dtype, pl.List | pl.Array):
         parts = column.cast(pl.List(column.dtype.inner)).list.eval(pl.element().cast(pl.String))
         column = parts.list.drop_nulls().list.join(", ")
@@ -48,7 +51,7 @@ def clean_text(column: pl.Series) -> pl.Series:
     if marked.any():
         decoded = [html.unescape(value) for value in text.filter(marked).to_list()]
         text = text.scatter(marked.arg_true(), pl.Series(decoded, dtype=pl.String))
-    return text.str.replace_all(r"\s+", " ").str.strip_chars()
+    return text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
 
 
 def _readable(column: pl.Series) -> pl.Series:

@@ -49,9 +49,11 @@ def keys_of(path: Path, lines: int = 50) -> list[str]:
 
 
 def _as_text(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """Return a value as valid text; half a surrogate pair, which JSON can spell, is U+FFFD."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def json_blocks(path: Path, wanted: Mapping[str, str]) -> Iterator[Block]:

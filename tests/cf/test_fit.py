@@ -16,7 +16,7 @@ from genrec.cf.load import NAMES, load
 from genrec.cf.popularity import Popularity
 from genrec.config import Recipe
 from genrec.embeddings.table import EmbeddingTable
-from genrec.errors import ArtifactError
+from genrec.errors import ArtifactError, ConfigError
 from genrec.runtime import Runtime
 from tests.cf.worlds import arrays, dataset_of, random_sequences
 
@@ -115,6 +115,13 @@ def test_one_training_event_changes_everything(tmp_path, dataset):
     one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1), RUNTIME)
     other = fit.run(write_dataset(tmp_path / "b", changed), recipe(epochs=1), RUNTIME)
     assert all(digests(one)[name] != digests(other)[name] for name in LEARNED)
+
+
+def test_vectors_that_are_no_numbers_name_the_step_size(tmp_path, dataset):
+    folder = write_dataset(tmp_path, dataset)
+    with pytest.raises(ConfigError, match=r"NaN.*lower cf\.learning_rate"):
+        fit.run(folder, recipe(epochs=1, learning_rate=1e30, batch_items=10**6), RUNTIME)
+    assert not (folder / "cf").exists()
 
 
 KILLED_RUN = """

@@ -73,3 +73,27 @@ def test_names_with_wildcards_are_names(tmp_path, name):
 
     dataset = Dataset.load(folder / "dataset")
     assert (len(dataset.user_ids), dataset.catalog.titles) == (5, ["T"] * 7)
+
+
+def test_half_a_surrogate_pair_is_one_lost_row_or_one_lost_letter(tmp_path):
+    lines = [
+        f'{{"user_id":"u{n % 5}","item_id":"i{n % 7}","timestamp":{1000 + n}}}' for n in range(60)
+    ]
+    lines.insert(9, r'{"user_id":"\ud800","item_id":"i1","timestamp":1000}')
+    (tmp_path / "events.jsonl").write_text("\n".join(lines))
+    titles = [rf'{{"item_id":"i{n}","title":"T \ud800{n}","text":["\udfff"]}}' for n in range(7)]
+    (tmp_path / "items.jsonl").write_text("\n".join(titles))
+    prepared = prepare(open_source(DataConfig(path=str(tmp_path / "events.jsonl"))), core=0)
+    assert prepared.quarantine.select("row", "reason").rows() == [(10, "user_id is not UTF-8 text")]
+    assert len(prepared.dataset.interactions) == 60
+    assert prepared.dataset.catalog.titles == [f"T \ufffd{n}" for n in range(7)]
+
+
+def test_titles_cannot_steer_a_terminal(tmp_path):
+    path = events(tmp_path)
+    items = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(7)], "title": "\x1b[2J\x00red\x7f\u0085"}
+    )
+    items.write_parquet(tmp_path / "items.parquet")
+    dataset = prepare(open_source(DataConfig(path=str(path))), core=0).dataset
+    assert set(dataset.catalog.titles) == {"[2J red"}
