@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from genrec import cli_stages
-from genrec.cli_stages import Overrides, Quiet, RunFolder
+from genrec import cli_index, cli_stages
+from genrec.cli_stages import Overrides, Quiet, RunFolder, ShortGroup
 from genrec.errors import GenRecError
 from genrec.stages import stage_of
 
@@ -47,14 +47,10 @@ class Door(TyperGroup):
             raise typer.Exit(_explain(known)) from None
 
 
-class DataGroup(TyperGroup):
+class DataGroup(ShortGroup):
     """``genrec data RECIPE`` is short for ``genrec data prepare RECIPE``."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - as the base
-        """Put ``prepare`` before arguments that name no verb of this group."""
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["prepare", *args]
-        return super().parse_args(ctx, args)
+    short_for = "prepare"
 
 
 app = typer.Typer(
@@ -71,6 +67,7 @@ data_app = typer.Typer(
 )
 model_app = typer.Typer(no_args_is_help=True, help="Pretrained language models.")
 app.add_typer(data_app, name="data")
+app.add_typer(cli_index.app, name="index")
 app.add_typer(model_app, name="model")
 
 
@@ -131,7 +128,7 @@ def _explain(error: BaseException) -> int:
 
 
 data_app.command("prepare", help=stage_of("data").help)(cli_stages.stage_command("data"))
-for _verb in ("cf", "embed", "index", "train"):
+for _verb in ("cf", "embed", "train"):
     app.command(_verb, help=stage_of(_verb).help)(cli_stages.stage_command(_verb))
 app.command(help=f"{stage_of('recommend').help} With --history: print one list.")(
     cli_stages.recommend

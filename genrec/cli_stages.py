@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from genrec.errors import RequestError
 from genrec.stages import STAGES
@@ -25,6 +26,18 @@ RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+class ShortGroup(TyperGroup):
+    """A group whose ``genrec GROUP RECIPE`` is short for ``genrec GROUP VERB RECIPE``."""
+
+    short_for: str
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - as the base
+        """Put the verb before arguments that name no verb of this group."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [self.short_for, *args]
+        return super().parse_args(ctx, args)
 
 
 def open_target(

@@ -3,34 +3,15 @@
 Unknown keys and wrong types are errors, reported all at once by ``load_recipe``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:  # noqa: ANN401
-    """Declare one key of the recipe: its default, one line of help, its unit and its limits."""
-    extra: Any = {"unit": unit} if unit else None
-    if isinstance(default, list | dict):
-        return Field(
-            default_factory=lambda: type(default)(default),
-            description=help,
-            json_schema_extra=extra,
-            **limits,
-        )
-    return Field(default, description=help, json_schema_extra=extra, **limits)
-
+from genrec.config_index import IndexConfig
+from genrec.config_section import Section, setting
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, numbers are finite, values are frozen."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
 
 
 class ColumnNames(Section):
@@ -151,24 +132,6 @@ class EmbedConfig(Section):
     revision: str | None = setting(None, "sentence_transformer: pinned hub revision.")
     prompt: str = setting("", "sentence_transformer: text put before every item text.")
     batch_size: int = setting(64, "sentence_transformer: texts encoded at once.", "texts", ge=1)
-
-
-class IndexConfig(Section):
-    """Stage index: residual k-means over item vectors."""
-
-    vectors: Literal["text", "cf", "concatenation"] = setting(
-        "concatenation", "Which vectors to quantize; concatenation joins both, each at length 1."
-    )
-    levels: int = setting(3, "Codes per item.", "codes", ge=1, le=8)
-    codes_per_level: int | None = setting(
-        None,
-        "Size of each codebook; null takes 256, less for small catalogues.",
-        "codes",
-        ge=2,
-        le=65536,
-    )
-    iterations: int = setting(50, "k-means iterations a level.", "iterations", ge=1)
-    restarts: int = setting(1, "k-means restarts a level, best kept.", "runs", ge=1)
 
 
 class LoraConfig(Section):

@@ -59,10 +59,8 @@ def runtime_of(recipe: Recipe, *, quiet: bool = False) -> Runtime:
 def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     """Return the folders a stage needs under this recipe: ``stage.reads`` less the unused ones."""
     unused: set[str] = set()
-    if stage.verb == "index" and recipe.index.vectors == "text":
-        unused.add("cf")
-    if stage.verb == "index" and recipe.index.vectors == "cf":
-        unused.add("text")
+    if stage.verb == "index":
+        unused |= {"cf", "text"} - set(recipe.index.vectors_read)
     if stage.verb == "train" and recipe.train.teacher_weight == 0:
         unused.add("cf")
     if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from genrec import __version__
@@ -44,7 +46,7 @@ class Answer(BaseModel):
     fallback: str | None = Field(description="What answered in place of the model, and why.")
     shortfall: str | None = Field(description="Why there are fewer than k items.")
     model_digest: str = Field(description="Identifies the model.")
-    index_digest: str = Field(description="Identifies the semantic IDs the model was trained on.")
+    index_digest: str = Field(description="Identifies the semantic IDs that are served.")
 
 
 class Health(BaseModel):
@@ -54,7 +56,7 @@ class Health(BaseModel):
     model: str = Field(description="Name of the ranking model.")
     items: int = Field(description="Items in the catalogue.")
     model_digest: str = Field(description="Identifies the model.")
-    index_digest: str = Field(description="Identifies the semantic IDs the model was trained on.")
+    index_digest: str = Field(description="Identifies the semantic IDs that are served.")
     version: str = Field(description="Version of genrec.")
 
 
@@ -95,10 +97,14 @@ def create_app(recommender: Recommender, *, max_k: int = 100, max_history: int =
         lifespan=lifespan,
         default_response_class=AsciiJSON,
         description="Recommendations from a language model that speaks in semantic IDs.",
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     _add_error_handlers(app)
     _add_recommend(app, recommender, model_thread, max_k, max_history)
+    _add_page(app)
 
     @app.get("/healthz", response_model=Health, summary="Tell that the service is up")
     async def healthz() -> JSONResponse:
@@ -113,6 +119,21 @@ def create_app(recommender: Recommender, *, max_k: int = 100, max_history: int =
         )
 
     return app
+
+
+def _add_page(app: FastAPI) -> None:
+    """Serve /docs with scripts of our own: FastAPI's page loads them from a public network."""
+    app.mount("/docs-files", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"{app.title}: interface",
+            swagger_js_url="docs-files/swagger-ui-bundle.js",
+            swagger_css_url="docs-files/swagger-ui.css",
+            swagger_favicon_url="docs-files/favicon-32x32.png",
+        )
 
 
 def _add_recommend(

@@ -14,8 +14,10 @@ from genrec.data.catalog import Catalog
 from genrec.data.ranking import Ranking, RankingModel
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, RequestError
+from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
+from genrec.semantic_ids.generations import FOLDER, latest
 
 _NO_ROWS = np.zeros(0, dtype=np.int32)
 
@@ -55,7 +57,7 @@ class Recommender:
         catalog: The items.
         item_counts: int64[n_items], training events of each item; orders the popularity fallback.
         model_digest: What identifies the model's content.
-        index_digest: What identifies the semantic IDs the model was trained on.
+        index_digest: What identifies the semantic IDs that are served.
 
     Example:
         >>> from genrec import Recommender
@@ -90,6 +92,9 @@ class Recommender:
     ) -> "Recommender":
         """Load a trained model from a run folder or from a model folder alone.
 
+        A run folder is served with the newest generation of its index: items that were added
+        since the training are recommended, those that were removed are not.
+
         Args:
             path: ``runs/NAME``, or its ``model`` folder, wherever that was copied.
             device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
@@ -99,7 +104,8 @@ class Recommender:
             batch_size: Histories decoded at once.
 
         Raises:
-            ArtifactError: When there is no whole model in the folder.
+            ArtifactError: When there is no whole model in the folder, or the generations of the
+                index belong to another model.
             ConfigError: When the device is not on this machine.
         """
         folder = model_folder(Path(path))
@@ -107,12 +113,15 @@ class Recommender:
         model = GenerativeModel.load(
             folder, device=runtime.torch_device(), dtype=loading_dtype(runtime)
         )
+        generation = newest_generation(Path(path))
+        if generation is not None:
+            model = with_generation(model, generation)
         return cls(
             GenerativeRanker(model, beam=beam, batch_size=batch_size),
             model.catalog,
             model.item_counts,
             model_digest=artifacts.read_manifest(folder, "model").digest,
-            index_digest=str(model.facts["index_digest"]),
+            index_digest=str(model.facts.get("generation_digest", model.facts["index_digest"])),
         )
 
     @property
@@ -223,6 +232,18 @@ def model_folder(path: Path) -> Path:
     raise ArtifactError(
         f"{path} {found}; give a run folder (runs/NAME) after `genrec run`, or a model folder."
     )
+
+
+def newest_generation(path: Path) -> Path | None:
+    """Return the newest generation of a run's index; None for a model alone or without any.
+
+    Raises:
+        ArtifactError: When the generations do not follow from the run's index.
+    """
+    if artifacts.exists(path) or not (path / FOLDER).is_dir():
+        return None
+    newest = latest(path)
+    return None if newest == path / "index" else newest
 
 
 def loading_dtype(runtime: Runtime) -> torch.dtype | None:

@@ -1,6 +1,7 @@
-"""One tuple an item: what happens to items whose codes are the same.
+"""One tuple an item: who keeps the codes that several items have, and where the others go.
 
-The policy, for the items that share all levels but the last (a prefix) and K codes in the last:
+The policy ``nearest_free`` (for the others see ``collision_policy``), for the items that share all
+levels but the last (a prefix) and K codes in the last:
 
 1. A prefix with n items gives each tuple room for ``q = ceil(n / K)`` items: one, unless the
    prefix has more items than codes.
@@ -21,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import DataError
+from genrec.semantic_ids.item_index import number_prefixes
 
-# Most rows of distances held at once (times K numbers of 8 bytes), unless one prefix has more.
-_BATCH_ROWS = 65536
+# Most distances held at once (8 bytes each), unless one prefix has more.
+DISTANCES_AT_ONCE = 2**22
 
 Ints = NDArray[np.int64]
 Distances = Callable[[Ints], NDArray[np.float64]]
@@ -31,22 +33,47 @@ Distances = Callable[[Ints], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Resolution:
-    """Codes without collisions.
+    """Codes after the collisions are dealt with.
 
     Attributes:
-        codes: int32[n, L], or int32[n, L + 1] when some prefix has more items than codes.
+        codes: int32[n, L], or int32[n, L + 1] when items are told apart by a digit more.
         level_sizes: Number of codes of each level of ``codes``.
         moved: bool[n], true where the last of the L codes is not the one the quantizer gave.
+        before: float64[moves], squared distance of each item that moved, in row order, to what
+            its codes stood for.
+        after: float64[moves], to what its codes stand for now; infinite for a code that stands
+            for no vector.
+        shared: Whether items may still have the same codes.
     """
 
     codes: NDArray[np.int32]
     level_sizes: tuple[int, ...]
     moved: NDArray[np.bool_]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    shared: bool = False
 
     @property
     def moves(self) -> int:
         """Number of items that moved to another code."""
         return int(self.moved.sum())
+
+    @property
+    def spare_moves(self) -> int:
+        """Number of items that moved to a code that stands for no vector."""
+        return int(np.isinf(self.after).sum())
+
+    @property
+    def added_distance(self) -> float | None:
+        """How much farther the moved items are from what their codes stand for.
+
+        ``(sum of after - sum of before) / sum of before`` over the items whose new code stands
+        for a vector: 0.5 is half as far again, in squared distance. None when there is no such
+        item, or when all of them stood exactly where their codes did.
+        """
+        measured = np.isfinite(self.after)
+        before = float(self.before[measured].sum())
+        return (float(self.after[measured].sum()) - before) / before if before > 0 else None
 
 
 def resolve(
@@ -71,7 +98,7 @@ def resolve(
     Raises:
         DataError: When ids and codes differ in number or an id occurs twice.
     """
-    rank = _ranks(item_ids, len(codes))
+    rank = ranks(item_ids, len(codes))
     prefix = dense_ids(codes[:, :-1])
     room = -(-np.bincount(prefix) // level_sizes[-1])
     tuples = dense_ids(codes)
@@ -80,27 +107,29 @@ def resolve(
     has_mover[prefix[crowded]] = True
 
     last = codes[:, -1].astype(np.int64)
-    own_distance = np.zeros(len(codes))
+    before, after = np.zeros(len(codes)), np.zeros(len(codes))
     # The extra digit counts by distance, so prefixes with room for two need distances as well.
     needed = np.flatnonzero((has_mover | (room > 1))[prefix])
-    for rows in _batches(needed, prefix):
+    for rows in batches(needed, prefix, level_sizes[-1]):
         table = distances(rows)
         groups = np.unique(prefix[rows], return_inverse=True)[1]
+        before[rows] = table[np.arange(len(rows)), last[rows]]
         last[rows] = _place(table, last[rows], groups, room[prefix[rows]], rank[rows])
-        own_distance[rows] = table[np.arange(len(rows)), last[rows]]
+        after[rows] = table[np.arange(len(rows)), last[rows]]
 
     resolved = codes.copy()
     resolved[:, -1] = last
     sizes = tuple(int(size) for size in level_sizes)
     most = int(room.max(initial=1))
     if most > 1:
-        digit = _position_in_group(dense_ids(resolved), own_distance, rank)
+        digit = position_in_group(dense_ids(resolved), after, rank)
         resolved = np.column_stack([resolved, digit]).astype(np.int32)
         sizes = (*sizes, most)
-    return Resolution(resolved, sizes, last != codes[:, -1])
+    moved = last != codes[:, -1]
+    return Resolution(resolved, sizes, moved, before[moved], after[moved])
 
 
-def _ranks(item_ids: Sequence[str], n: int) -> Ints:
+def ranks(item_ids: Sequence[str], n: int) -> Ints:
     """Return the place of each id in sorted order, int64[n]."""
     if len(item_ids) != n:
         raise DataError(f"there are {len(item_ids)} item ids for {n} rows of codes.")
@@ -117,20 +146,25 @@ def _ranks(item_ids: Sequence[str], n: int) -> Ints:
 
 def dense_ids(codes: NDArray[np.int32]) -> Ints:
     """Number the distinct rows of codes int32[n, L] in lexicographic order, int64[n]."""
-    ids = np.zeros(len(codes), dtype=np.int64)
-    for column in codes.T:
-        # Renumbering after each level keeps the product below n * K, whatever L is.
-        ids = np.unique(ids * (int(column.max(initial=0)) + 1) + column, return_inverse=True)[1]
-    return ids
+    return number_prefixes(codes, codes.max(axis=0, initial=0).astype(np.int64) + 1)[1]
 
 
-def _batches(rows: Ints, prefix: Ints) -> list[Ints]:
-    """Cut rows into batches that hold whole prefixes, of about ``_BATCH_ROWS`` rows."""
+def batches(rows: Ints, group: Ints, size: int) -> list[Ints]:
+    """Cut rows into batches whose distances fit into memory, group by group.
+
+    Args:
+        rows: int64[r]; their order is kept within a group.
+        group: int64[n], group of every item; a batch holds whole groups.
+        size: Number of distances of a row.
+
+    Returns:
+        Batches of about ``DISTANCES_AT_ONCE`` distances.
+    """
     if not len(rows):
         return []
-    rows = rows[np.argsort(prefix[rows], kind="stable")]
-    starts = np.flatnonzero(np.diff(prefix[rows], prepend=-1))
-    batch = starts // _BATCH_ROWS
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
+    batch = starts // max(1, DISTANCES_AT_ONCE // size)
     cuts = starts[np.flatnonzero(np.diff(batch, prepend=-1))][1:]
     return [np.asarray(part) for part in np.split(rows, cuts)]
 
@@ -148,7 +182,7 @@ def _place(table: NDArray[np.float64], last: Ints, group: Ints, room: Ints, rank
     size = table.shape[1]
     slot = group * size + last
     own = table[np.arange(len(last)), last]
-    kept = _position_in_group(slot, own, rank) < room
+    kept = position_in_group(slot, own, rank) < room
     room_of_group = np.zeros(int(group.max()) + 1, dtype=np.int64)
     room_of_group[group] = room
     free = np.repeat(room_of_group, size)
@@ -183,13 +217,13 @@ def _match(table: NDArray[np.float64], group: Ints, rank: Ints, free: Ints) -> I
     while True:
         code = wishes[rows, asked]
         slot = group * size + code
-        refused = _position_in_group(slot, table[rows, code], rank) >= free[slot]
+        refused = position_in_group(slot, table[rows, code], rank) >= free[slot]
         if not refused.any():
             return code
         asked[refused] += 1
 
 
-def _position_in_group(group: Ints, distance: NDArray[np.float64], rank: Ints) -> Ints:
+def position_in_group(group: Ints, distance: NDArray[np.floating], rank: Ints) -> Ints:
     """Return each item's place in its group by distance, then rank, from 0, int64[n]."""
     order = np.lexsort((rank, distance, group))
     ordered = group[order]

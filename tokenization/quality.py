@@ -1,4 +1,4 @@
-"""How good the semantic IDs are: what collided, which codes are used, what is lost, neighbours."""
+"""How good the semantic IDs are: what collided, which codes are used, what is lost, who agrees."""
 
 import logging
 from collections.abc import Sequence
@@ -7,66 +7,135 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.tokenization.agreement import (
+    category_agreement,
+    co_consumption,
+    neighbour_agreement,
+)
+from genrec.tokenization.code_tree import CodeTree
 from genrec.tokenization.collisions import Resolution, dense_ids
+from genrec.tokenization.indexer import ItemTables, Proposal
+from genrec.tokenization.item_groups import largest_groups, loosest_groups
+from genrec.tokenization.item_pairs import ItemPairs
+from genrec.tokenization.neighbour_titles import neighbour_titles
+from genrec.tokenization.quality_tables import to_markdown
 from genrec.tokenization.quantizer import Quantizer
+
+__all__ = ["collisions", "errors", "measure", "prefix_sizes", "to_markdown", "usage"]
 
 logger = logging.getLogger(__name__)
 
 # Below this share of used codes a level wastes tokens; the run says so.
 USAGE_GATE = 0.5
+# Rows of vectors read at once.
+ROWS_AT_ONCE = 65536
 
 
 def measure(
-    x: NDArray[np.float32],
-    quantizer: Quantizer,
-    raw: NDArray[np.int32],
-    resolution: Resolution,
-    titles: Sequence[str],
+    tables: ItemTables,
+    codes: NDArray[np.int32],
+    level_sizes: Sequence[int],
     *,
     seed: int,
+    proposal: Proposal | None = None,
+    resolution: Resolution | None = None,
     examples: int = 5,
     neighbours: int = 5,
 ) -> dict[str, Any]:
     """Measure an index and warn about levels that hardly use their codes.
 
+    What cannot be measured is None: without a proposal (codes from elsewhere) all that compares
+    with it, without a quantizer the error, without vectors, sequences or categories what is
+    measured against them.
+
     Args:
-        x: float32[n, d], the vectors that were quantized.
-        quantizer: Fitted.
-        raw: int32[n, L], codes as the quantizer gave them.
-        resolution: The codes of the index.
-        titles: Title of each row.
-        seed: Draws the example items.
-        examples: Number of example items.
+        tables: Titles; and the vectors, sequences and categories to compare with, where known.
+        codes: int32[n, L], the codes of the index.
+        level_sizes: Number of codes of each level.
+        seed: Draws samples and examples.
+        proposal: The codes before collisions were resolved, and the quantizer that gave them.
+        resolution: What became of the collisions.
+        examples: Number of items shown with their neighbours.
         neighbours: Neighbours shown for each.
 
     Returns:
-        Plain values: ``items``, ``level_sizes``, ``collisions_before`` and ``collisions_after``
-        (see ``collisions``), ``items_moved``, ``extra_level``, ``levels_before`` and
-        ``levels_after`` (see ``usage``), ``error`` (see ``errors``) and ``neighbours``.
+        Plain values: ``items``, ``level_sizes``, ``collisions_before``, ``collisions_after`` (see
+        ``collisions``); ``items_moved``, ``spare_moves``, ``added_distance`` (see ``Resolution``)
+        and ``extra_level``; ``levels_before``, ``levels_after`` (see ``usage``); ``prefixes``
+        (see ``prefix_sizes``); ``error`` (see ``errors``); ``neighbour_agreement``,
+        ``co_consumption`` and ``category_agreement`` (see ``agreement``); ``crowded_prefixes``
+        and ``loose_codes`` (see ``item_groups``) and ``neighbours`` (see ``neighbour_titles``).
     """
-    before = usage(raw, quantizer.level_sizes)
-    for row in before:
+    tree = CodeTree.of(codes, level_sizes)
+    before = None if proposal is None else usage(proposal.codes, proposal.level_sizes)
+    after = usage(codes, level_sizes)
+    _warn(after if before is None else before, learned=before is not None)
+    return {
+        "items": len(codes),
+        "level_sizes": [int(size) for size in level_sizes],
+        "collisions_before": None if proposal is None else collisions(proposal.codes),
+        "collisions_after": collisions(codes),
+        **_moves(resolution),
+        "extra_level": None if before is None else len(after) > len(before),
+        "levels_before": before,
+        "levels_after": after,
+        "prefixes": prefix_sizes(tree),
+        "error": _errors_of(tables, proposal),
+        **_agreement(tables, tree, seed),
+        "crowded_prefixes": largest_groups(
+            tree, codes, tables.titles, levels=max(tree.levels - 1, 1)
+        ),
+        "loose_codes": None
+        if tables.vectors is None
+        else loosest_groups(tree, codes, tables.titles, tables.vectors),
+        "neighbours": neighbour_titles(
+            tables.vectors, codes, tables.titles, seed=seed, examples=examples, count=neighbours
+        ),
+    }
+
+
+def _warn(levels: Sequence[dict[str, Any]], *, learned: bool) -> None:
+    advice = "; fewer codes (index.codes_per_level) would lose nothing" if learned else ""
+    for row in levels:
         if row["used"] < USAGE_GATE * row["size"]:
             logger.warning(
-                "level %d uses %d of its %d codes; fewer codes (index.codes_per_level) would "
-                "lose nothing.",
-                row["level"],
+                "level %d uses %d of its %d codes%s.",
+                row["level"] + 1,
                 row["used"],
                 row["size"],
+                advice,
             )
+
+
+def _moves(resolution: Resolution | None) -> dict[str, Any]:
+    if resolution is None:
+        return {"items_moved": None, "spare_moves": None, "added_distance": None}
+    added = resolution.added_distance
     return {
-        "items": len(raw),
-        "level_sizes": list(resolution.level_sizes),
-        "collisions_before": collisions(raw),
-        "collisions_after": collisions(resolution.codes),
         "items_moved": resolution.moves,
-        "extra_level": len(resolution.level_sizes) > raw.shape[1],
-        "levels_before": before,
-        "levels_after": usage(resolution.codes, resolution.level_sizes),
-        "error": errors(x, quantizer, raw),
-        "neighbours": neighbour_titles(
-            x, resolution.codes, titles, seed=seed, examples=examples, count=neighbours
-        ),
+        "spare_moves": resolution.spare_moves,
+        "added_distance": None if added is None else round(added, 4),
+    }
+
+
+def _errors_of(tables: ItemTables, proposal: Proposal | None) -> list[dict[str, float]] | None:
+    if proposal is None or proposal.quantizer is None or tables.vectors is None:
+        return None
+    return errors(tables.vectors, proposal.quantizer, proposal.codes)
+
+
+def _agreement(tables: ItemTables, tree: CodeTree, seed: int) -> dict[str, Any]:
+    vectors, sequences, categories = tables.vectors, tables.sequences, tables.categories
+    return {
+        "neighbour_agreement": None
+        if vectors is None
+        else neighbour_agreement(tree, vectors, seed=seed),
+        "co_consumption": None
+        if sequences is None
+        else co_consumption(tree, ItemPairs.of(sequences, len(tree.node))),
+        "category_agreement": None
+        if categories is None
+        else category_agreement(tree, categories, seed=seed),
     }
 
 
@@ -95,35 +164,64 @@ def collisions(codes: NDArray[np.int32]) -> dict[str, int]:
 def usage(codes: NDArray[np.int32], level_sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Tell for each level how many codes are used, and how evenly.
 
-    Perplexity is ``exp(-sum_k p_k ln p_k)`` with p_k the share of items that have code k: the
-    number of codes that would be as varied if all were used alike.
+    With p_k the share of items that have code k, entropy is ``-sum_k p_k log2 p_k`` bits, and
+    perplexity is 2 to that power: the number of codes that would be as varied if all were used
+    alike.
 
     Args:
         codes: int32[n, L].
         level_sizes: Number of codes of each level.
 
+    Returns:
+        One row a level: ``level``, ``size``, ``used``, ``dead`` (codes no item has),
+        ``perplexity`` and ``entropy``.
+
     Example:
         >>> usage(np.array([[0], [0], [3], [3]], dtype=np.int32), (4,))
-        [{'level': 0, 'size': 4, 'used': 2, 'perplexity': 2.0}]
+        [{'level': 0, 'size': 4, 'used': 2, 'dead': 2, 'perplexity': 2.0, 'entropy': 1.0}]
     """
     rows: list[dict[str, Any]] = []
     for level, size in enumerate(level_sizes):
         counts = np.bincount(codes[:, level], minlength=size)
         share = counts[counts > 0] / max(len(codes), 1)
-        perplexity = float(np.exp(-(share * np.log(share)).sum()))
+        # Adding 0 turns the minus zero of a single code into a zero.
+        entropy = float(-(share * np.log2(share)).sum()) + 0.0
         rows.append(
             {
                 "level": level,
                 "size": int(size),
                 "used": len(share),
-                "perplexity": round(perplexity, 2),
+                "dead": int(size) - len(share),
+                "perplexity": round(2**entropy, 2),
+                "entropy": round(entropy, 3),
+            }
+        )
+    return rows
+
+
+def prefix_sizes(tree: CodeTree) -> list[dict[str, Any]]:
+    """Tell for prefixes of each length how many there are and how large the largest is.
+
+    Returns:
+        One row a level: ``level``, ``distinct`` (prefixes up to this level), ``largest`` (items
+        of the one with the most) and ``largest_share`` (of all items).
+    """
+    rows: list[dict[str, Any]] = []
+    for level in range(tree.levels):
+        largest = int(tree.items_below(level).max(initial=0))
+        rows.append(
+            {
+                "level": level,
+                "distinct": tree.size(level),
+                "largest": largest,
+                "largest_share": round(largest / max(len(tree.node), 1), 4),
             }
         )
     return rows
 
 
 def errors(
-    x: NDArray[np.float32], quantizer: Quantizer, codes: NDArray[np.int32]
+    vectors: NDArray[np.float32], quantizer: Quantizer, codes: NDArray[np.int32]
 ) -> list[dict[str, float]]:
     """Tell how much of the vectors is lost after each level.
 
@@ -131,131 +229,22 @@ def errors(
     stand for: 1 is no better than one vector for all items, 0 loses nothing.
 
     Args:
-        x: float32[n, d].
+        vectors: float32[n, d], may be memory-mapped.
         quantizer: Fitted.
         codes: int32[n, L], as the quantizer gave them.
 
     Returns:
         One row a level with ``level`` and ``relative_error``; 0 when all vectors are the same.
     """
-    spread = float(((x - x.mean(axis=0, dtype=np.float64)) ** 2).sum())
-    rows: list[dict[str, float]] = []
-    for level in range(codes.shape[1]):
-        rest = x.astype(np.float64) - quantizer.decode(codes, level + 1)
-        error = float((rest**2).sum()) / spread if spread > 0 else 0.0
-        rows.append({"level": level, "relative_error": round(error, 4)})
-    return rows
-
-
-def neighbour_titles(
-    x: NDArray[np.float32],
-    codes: NDArray[np.int32],
-    titles: Sequence[str],
-    *,
-    seed: int,
-    examples: int,
-    count: int,
-) -> list[dict[str, Any]]:
-    """Show the neighbours of a few items by their vectors and by their codes.
-
-    Args:
-        x: float32[n, d].
-        codes: int32[n, L] of the index.
-        titles: Title of each row.
-        seed: Draws the items.
-        examples: Number of items.
-        count: Neighbours of each.
-
-    Returns:
-        One entry an item: ``title``, ``codes``, ``by_vectors`` (titles, nearest first) and
-        ``by_codes`` (``title`` and ``shared``, the levels that agree before the first that does
-        not; most first, the nearer vector first among equals).
-    """
-    generator = np.random.default_rng(seed)
-    chosen = generator.choice(len(x), size=min(examples, len(x)), replace=False)
-    entries: list[dict[str, Any]] = []
-    for item in chosen.tolist():
-        distance = ((x - x[item]) ** 2).sum(axis=1)
-        shared = np.cumprod(codes == codes[item], axis=1).sum(axis=1)
-        others = np.flatnonzero(np.arange(len(x)) != item)
-        by_vectors = others[np.argsort(distance[others], kind="stable")[:count]]
-        by_codes = others[np.lexsort((distance[others], -shared[others]))[:count]]
-        entries.append(
-            {
-                "title": titles[item],
-                "codes": codes[item].tolist(),
-                "by_vectors": [titles[row] for row in by_vectors],
-                "by_codes": [
-                    {"title": titles[row], "shared": int(shared[row])} for row in by_codes
-                ],
-            }
-        )
-    return entries
-
-
-def to_markdown(quality: dict[str, Any]) -> str:
-    """Turn what ``measure`` returned into a page for people."""
-    before, after = quality["collisions_before"], quality["collisions_after"]
-    sizes = " x ".join(str(size) for size in quality["level_sizes"])
-    lines = [
-        "# Semantic IDs",
-        "",
-        f"{quality['items']} items, codes {sizes}.",
-        "",
-        "## Collisions",
-        "",
-        "| | before | after |",
-        "|---|---|---|",
-        *(
-            f"| {label} | {before[key]} | {after[key]} |"
-            for key, label in (
-                ("items_sharing", "items that share their codes"),
-                ("unique_tuples", "distinct codes"),
-                ("largest_group", "most items with the same codes"),
-            )
-        ),
-        "",
-        f"{quality['items_moved']} items moved to another code of the last level.",
+    mean = np.mean(vectors, axis=0, dtype=np.float64)
+    spread, lost = 0.0, np.zeros(codes.shape[1])
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        block = np.asarray(vectors[rows], dtype=np.float64)
+        spread += float(((block - mean) ** 2).sum())
+        for level in range(len(lost)):
+            lost[level] += ((block - quantizer.decode(codes[rows], level + 1)) ** 2).sum()
+    return [
+        {"level": level, "relative_error": round(float(error) / spread if spread > 0 else 0.0, 4)}
+        for level, error in enumerate(lost)
     ]
-    if quality["extra_level"]:
-        lines.append(
-            "Some prefixes have more items than the last level has codes, so every item got one "
-            "digit more."
-        )
-    lines += ["", "## Levels", "", *_level_table(quality), "", "## Neighbours", ""]
-    for entry in quality["neighbours"]:
-        lines += [
-            f"**{entry['title']}** ({', '.join(str(code) for code in entry['codes'])})",
-            "",
-            "- by vectors: " + "; ".join(entry["by_vectors"]),
-            "- by codes (levels shared): "
-            + "; ".join(f"{row['title']} ({row['shared']})" for row in entry["by_codes"]),
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _level_table(quality: dict[str, Any]) -> list[str]:
-    lines = [
-        "Perplexity is the number of codes that would be as varied if all were used alike. The "
-        "error is the share of the vectors' spread that is lost up to this level.",
-        "",
-        "| level | codes | used by the quantizer | perplexity | used in the index | perplexity "
-        "| error |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for after in quality["levels_after"]:
-        level = after["level"]
-        learned = level < len(quality["levels_before"])
-        before = quality["levels_before"][level] if learned else None
-        cells = [
-            str(level + 1),
-            str(after["size"]),
-            str(before["used"]) if before else "-",
-            f"{before['perplexity']:.1f}" if before else "-",
-            str(after["used"]),
-            f"{after['perplexity']:.1f}",
-            f"{quality['error'][level]['relative_error']:.3f}" if learned else "-",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines

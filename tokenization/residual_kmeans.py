@@ -1,12 +1,8 @@
 """Residual k-means: a short code for each vector, from coarse to fine."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -14,8 +10,26 @@ from rich.progress import track
 from safetensors.numpy import load_file, save_file
 from scipy.spatial.distance import cdist
 
-from genrec.errors import ArtifactError, DataError
-from genrec.tokenization.quantizer import Quantized
+from genrec.errors import DataError
+from genrec.tokenization.balanced import bounded_codes, capacity, fit_bounded_codebook
+from genrec.tokenization.kmeans import (
+    Floats,
+    Ints,
+    as_float32,
+    blocks,
+    checked,
+    distinct_rows,
+    fit_codebook,
+    nearest,
+    not_empty,
+    one_thread,
+    quantized,
+    sample_rows,
+)
+from genrec.tokenization.quantizer import Quantized, read_settings, write_settings
+from genrec.tokenization.residual_levels import ResidualLevels
+
+METHOD = "residual_kmeans"
 
 
 class ResidualKMeans:
@@ -27,16 +41,30 @@ class ResidualKMeans:
     nearest neighbor search by residual vector quantization", 2010) with k-means as the
     codebook of each level, as used for semantic IDs under the name RQ-KMeans.
 
-    faiss runs on one thread while it fits and encodes, so the same seed and vectors give the
-    same codes whatever the number of threads. It learns from at most 256 vectors a code, drawn
-    by seed.
+    Tables of vectors may be memory-mapped and of type float16 or float32; they are read in blocks
+    of rows and never held whole. The centroids are learned from at most 256 vectors a code, drawn
+    by seed, the same at all levels. faiss runs on one thread, so the same seed and vectors give
+    the same codes whatever the number of threads.
 
     When a level has no more distinct vectors left than codes, its centroids are those vectors
     themselves; the codes above stand for no vector, are never given by ``encode`` and are free
     for the resolution of collisions.
 
-    Attributes:
-        codebooks: One table of centroids a level, float32[m_l, d] with m_l <= codes_per_level.
+    **balanced**: no code of a level is given to more than ``ceil(n / codes_per_level)`` of the n
+    items that ``fit_encode`` names (see ``balanced``); a level then has as many centroids as
+    codes, or as items where these are fewer. When all items are learned from, which is up to 256
+    a code, the same items in another order get the same codes, except that items with equal
+    vectors may change places with each other. ``encode`` knows no bounds: there each vector gets
+    its nearest centroids, so for the items that were learned from it may differ.
+
+    **normalise_residuals**: what is left after a level is scaled to length 1 before the next one,
+    so that later levels cluster directions and far-out items no longer rule them (the option of
+    that name in GRID and TorchEasyRec). With ``r_(l+1) = (r_l - c_l) / s_(l+1)`` and
+    ``s_(l+1) = |r_l - c_l|`` a vector is ``c_0 + s_1 (c_1 + s_2 (c_2 + ...))``. Codes do not tell
+    the lengths s of an item, so ``decode`` takes for each code the mean length of what was left
+    after it: the best guess where length and direction have nothing to do with each other.
+    ``distances`` knows the vector and takes its own lengths, so the nearest code is always the one
+    that ``encode`` gives.
     """
 
     def __init__(
@@ -46,6 +74,8 @@ class ResidualKMeans:
         *,
         iterations: int = 50,
         restarts: int = 1,
+        balanced: bool = False,
+        normalise_residuals: bool = False,
         seed: int = 42,
         quiet: bool = True,
     ) -> None:
@@ -56,109 +86,178 @@ class ResidualKMeans:
             codes_per_level: Size of each codebook.
             iterations: k-means iterations a level.
             restarts: k-means runs a level, of which the best is kept.
-            seed: Seed of the starting centroids.
+            balanced: Whether a code has at most its equal share of the items.
+            normalise_residuals: Whether what is left after a level is scaled to length 1.
+            seed: Seed of the sample and the starting centroids.
             quiet: No progress bar.
         """
         self.levels = levels
         self.codes_per_level = codes_per_level
         self.iterations = iterations
         self.restarts = restarts
+        self.balanced = balanced
+        self.normalise_residuals = normalise_residuals
         self.seed = seed
         self.quiet = quiet
-        self.codebooks: list[NDArray[np.float32]] = []
+        self._chain = ResidualLevels(normalise_residuals)
+
+    @property
+    def codebooks(self) -> list[Floats]:
+        """One table of centroids a level, float32[m_l, d] with m_l <= codes_per_level."""
+        return self._chain.codebooks
+
+    @property
+    def mean_lengths(self) -> list[Floats]:
+        """Mean length of what is left after each code, float32[m_l] for each level but the last.
+
+        Empty without ``normalise_residuals``.
+        """
+        return self._chain.lengths
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level."""
         return (self.codes_per_level,) * self.levels
 
-    def fit(self, x: NDArray[np.float32]) -> Self:
-        """Learn the centroids of every level from vectors float32[n, d].
+    def fit(self, x: NDArray[Any]) -> Self:
+        """Learn the centroids of every level from vectors float32[n, d] or float16[n, d].
 
         Raises:
             DataError: When x is empty, not a table or not finite.
         """
-        residual = _checked(x, None).copy()
-        if not len(residual):
-            raise DataError("there are no vectors to learn codes from; the table has no rows.")
-        self.codebooks = []
-        with _one_thread():
-            for level in track(
-                range(self.levels),
-                "k-means levels",
-                console=Console(stderr=True),
-                disable=self.quiet,
-            ):
-                codebook = self._centroids(residual, self.seed + level)
-                self.codebooks.append(codebook)
-                residual -= codebook[_nearest(residual, codebook)]
+        self._learn(not_empty(x))
         return self
 
-    def _centroids(self, x: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-        distinct = np.unique(x, axis=0)
-        if len(distinct) <= self.codes_per_level:
-            return distinct
-        kmeans = faiss.Kmeans(
-            x.shape[1],
-            self.codes_per_level,
-            niter=self.iterations,
-            nredo=self.restarts,
-            seed=seed,
-            min_points_per_centroid=1,
-        )
-        kmeans.train(x)
-        return np.ascontiguousarray(kmeans.centroids, dtype=np.float32)
+    def fit_encode(self, x: NDArray[Any]) -> NDArray[np.int32]:
+        """Learn the centroids and return the codes of the items learned from, int32[n, L].
 
-    def encode(self, x: NDArray[np.float32]) -> Quantized:
+        The same as ``fit(x).codes_of(x)``, unless ``balanced``: then these are the codes of
+        bounded size.
+
+        Raises:
+            DataError: As ``fit``.
+        """
+        codes = self._learn(not_empty(x))
+        return self.codes_of(x) if codes is None else codes
+
+    def _learn(self, x: NDArray[Any]) -> NDArray[np.int32] | None:
+        """Learn the centroids; return the codes of all items when they are balanced."""
+        rows = sample_rows(len(x), self.codes_per_level, self.seed)
+        sample = as_float32(x[rows])
+        self._chain = ResidualLevels(self.normalise_residuals)
+        if not self.balanced:
+            self._learn_levels(sample, rows, None)
+            return None
+        codes = np.zeros((len(x), self.levels), dtype=np.int32)
+        if len(rows) < len(x):
+            self._learn_levels(sample, rows, (x, codes))
+        else:
+            order = np.argsort(distinct_rows(sample)[1], kind="stable")
+            ordered = codes.copy()
+            self._learn_levels(sample[order], rows, (sample[order], ordered))
+            codes[order] = ordered
+        return codes
+
+    def _learn_levels(
+        self, residual: Floats, rows: Ints, items: tuple[NDArray[Any], NDArray[np.int32]] | None
+    ) -> None:
+        """Learn level after level.
+
+        Args:
+            residual: float32[r, d], the sample; changed in place.
+            rows: int64[r], its rows in the whole table.
+            items: When balanced, the whole table and int32[n, L] to write its codes into.
+        """
+        for level in track(
+            range(self.levels),
+            "k-means levels",
+            console=Console(stderr=True),
+            disable=self.quiet,
+        ):
+            with one_thread():
+                codebook = self._fit_level(residual, self.seed + level)
+                self.codebooks.append(codebook)
+                if items is None:
+                    code = nearest(residual, codebook)[0]
+                else:
+                    table, codes = items
+                    codes[:, level] = self._bounded(table, codes[:, :level])
+                    code = codes[rows, level].astype(np.int64)
+            length = self._chain.subtract(residual, level, code)
+            if self.normalise_residuals and level + 1 < self.levels:
+                self._chain.note_lengths(code, length)
+
+    def _fit_level(self, x: Floats, seed: int) -> Floats:
+        fit = fit_bounded_codebook if self.balanced else fit_codebook
+        settings = {"iterations": self.iterations, "restarts": self.restarts, "seed": seed}
+        return fit(x, self.codes_per_level, **settings)
+
+    def _bounded(self, x: NDArray[Any], prefix: NDArray[np.int32]) -> Ints:
+        """Return codes of bounded size for the level after the prefix of every item, int64[n]."""
+
+        def left_over(rows: Ints) -> Floats:
+            return self._chain.left_over(x[rows], prefix[rows])[0]
+
+        most = capacity(len(x), self.codes_per_level)
+        codebook = self.codebooks[prefix.shape[1]]
+        return bounded_codes(left_over, len(x), codebook, most)[0]
+
+    def encode(self, x: NDArray[Any]) -> Quantized:
         """Give each vector its codes, level by level the nearest centroid.
 
         Args:
-            x: float32[n, d], seen by ``fit`` or not.
+            x: float32[n, d] or float16[n, d], seen by ``fit`` or not.
 
         Raises:
             DataError: When x has another width than what was learned from, or is not finite.
         """
-        x = _checked(x, self._width())
-        residual = x.copy()
-        codes = np.zeros((len(x), self.levels), dtype=np.int32)
-        with _one_thread():
-            for level, codebook in enumerate(self.codebooks):
-                codes[:, level] = _nearest(residual, codebook)
-                residual -= codebook[codes[:, level]]
-        loss = float((residual.astype(np.float64) ** 2).sum() / max(len(x), 1))
-        return Quantized(codes, x - residual, loss)
+        codes = self.codes_of(x)
+        return quantized(x, codes, self.decode(codes))
 
-    def decode(self, codes: NDArray[np.int32], levels: int | None = None) -> NDArray[np.float32]:
-        """Return the sum of the centroids of codes int32[n, L], float32[n, d].
+    def codes_of(self, x: NDArray[Any]) -> NDArray[np.int32]:
+        """Return the codes that ``encode`` gives, int32[n, L], reading x in blocks.
+
+        Raises:
+            DataError: As ``encode``.
+        """
+        x = checked(x, self._width())
+        codes = np.zeros((len(x), self.levels), dtype=np.int32)
+        for rows in track(
+            blocks(len(x)), "k-means codes", console=Console(stderr=True), disable=self.quiet
+        ):
+            residual = np.array(x[rows], dtype=np.float32, order="C")
+            with one_thread():
+                for level, codebook in enumerate(self.codebooks):
+                    code = nearest(residual, codebook)[0]
+                    codes[rows, level] = code
+                    self._chain.subtract(residual, level, code)
+        return codes
+
+    def decode(self, codes: NDArray[np.int32], levels: int | None = None) -> Floats:
+        """Return the (scaled) sum of the centroids of codes int32[n, L], float32[n, d].
 
         Args:
-            codes: Codes that ``encode`` gave.
+            codes: Codes that ``encode`` or ``fit_encode`` gave.
             levels: Add up only so many levels; None adds all.
         """
-        vectors = np.zeros((len(codes), self._width()), dtype=np.float32)
-        for level, codebook in enumerate(self.codebooks[:levels]):
-            vectors += codebook[codes[:, level]]
-        return vectors
+        self._width()
+        return self._chain.add_up(codes, levels)
 
-    def last_distances(
-        self, x: NDArray[np.float32], codes: NDArray[np.int32]
-    ) -> NDArray[np.float64]:
-        """Return how far each vector is from every code of the last level under its prefix.
+    def distances(self, x: NDArray[Any], prefix: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return how far each vector is from every code that may follow its prefix.
 
-        Args:
-            x: float32[n, d].
-            codes: int32[n, L]; the last column is not read.
-
-        Returns:
-            float64[n, codes_per_level], squared; infinite for codes that stand for no vector.
-            Equal vectors with equal codes get equal rows, to the bit.
+        See ``Quantizer.distances``; a code that stands for no vector is infinitely far. With
+        ``normalise_residuals`` prefix and code stand for what they do with the vector's own
+        lengths.
         """
-        x = _checked(x, self._width())
-        residual = x - self.decode(codes, self.levels - 1)
+        x = checked(x, self._width())
+        codebook = self.codebooks[prefix.shape[1]]
         distances = np.full((len(x), self.codes_per_level), np.inf)
-        codebook = self.codebooks[-1]
-        # cdist works pair by pair; a matrix product could round equal rows differently.
-        distances[:, : len(codebook)] = cdist(residual, codebook, "sqeuclidean")
+        for rows in blocks(len(x)):
+            residual, scale = self._chain.left_over(x[rows], prefix[rows])
+            # cdist works pair by pair; a matrix product could round equal rows differently.
+            distance = cdist(residual, codebook, "sqeuclidean")
+            distances[rows, : len(codebook)] = distance * np.square(scale)[:, None]
         return distances
 
     def _width(self) -> int:
@@ -168,19 +267,19 @@ class ResidualKMeans:
 
     def save(self, folder: Path) -> None:
         """Write ``quantizer.safetensors`` and ``quantizer.json`` into the folder."""
-        save_file(
-            {f"level_{level}": codebook for level, codebook in enumerate(self.codebooks)},
-            folder / "quantizer.safetensors",
-        )
+        tables = {f"level_{level}": codebook for level, codebook in enumerate(self.codebooks)}
+        tables |= {f"lengths_{level}": lengths for level, lengths in enumerate(self.mean_lengths)}
+        save_file(tables, folder / "quantizer.safetensors")
         settings = {
-            "method": "residual_kmeans",
             "levels": self.levels,
             "codes_per_level": self.codes_per_level,
             "iterations": self.iterations,
             "restarts": self.restarts,
+            "balanced": self.balanced,
+            "normalise_residuals": self.normalise_residuals,
             "seed": self.seed,
         }
-        (folder / "quantizer.json").write_text(json.dumps(settings, indent=2) + "\n")
+        write_settings(folder, METHOD, settings)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -189,43 +288,10 @@ class ResidualKMeans:
         Raises:
             ArtifactError: When the folder holds another kind of quantizer.
         """
-        settings = json.loads((folder / "quantizer.json").read_text(encoding="utf-8"))
-        method = settings.pop("method", None)
-        if method != "residual_kmeans":
-            raise ArtifactError(
-                f"{folder} holds a quantizer of method {method!r}, expected 'residual_kmeans'; "
-                "run the index stage again."
-            )
-        quantizer = cls(**settings)
-        codebooks = load_file(folder / "quantizer.safetensors")
-        quantizer.codebooks = [codebooks[f"level_{level}"] for level in range(quantizer.levels)]
+        quantizer = cls(**read_settings(folder, METHOD))
+        tables = load_file(folder / "quantizer.safetensors")
+        levels = range(quantizer.levels)
+        quantizer._chain.codebooks = [tables[f"level_{level}"] for level in levels]
+        if quantizer.normalise_residuals:
+            quantizer._chain.lengths = [tables[f"lengths_{level}"] for level in levels[:-1]]
         return quantizer
-
-
-def _checked(x: NDArray[np.float32], width: int | None) -> NDArray[np.float32]:
-    """Return x as contiguous float32[n, d]; refuse another shape or values that are not finite."""
-    if x.ndim != 2 or (width is not None and x.shape[1] != width):
-        expected = "[items, dimensions]" if width is None else f"[items, {width}]"
-        raise DataError(f"vectors have shape {x.shape}, expected {expected}.")
-    if not np.isfinite(x).all():
-        raise DataError("vectors hold NaN or infinite values; make the vectors again.")
-    return np.ascontiguousarray(x, dtype=np.float32)
-
-
-def _nearest(x: NDArray[np.float32], codebook: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the row of the nearest centroid for each vector, int64[n]."""
-    index = faiss.IndexFlatL2(codebook.shape[1])
-    index.add(codebook)
-    nearest: NDArray[np.int64] = index.search(x, 1)[1][:, 0]
-    return nearest
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run faiss on one thread: sums split over threads would round differently."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

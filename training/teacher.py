@@ -8,12 +8,12 @@ target per code position:
     q_l(c | prefix) = sum of p(item) over items below prefix + c / sum over items below prefix
 
 which is what a generator that ranks items exactly like the teacher would give (knowledge
-distillation, Hinton et al. 2015, arXiv 1503.02531, on the levels of the tree). The teacher has
-seen the training part only.
+distillation, Hinton et al. 2015, arXiv 1503.02531, on the levels of the tree). Items that share
+their codes count together: the target is their sum. The teacher has seen the training part only.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genrec.cf.sasrec import SasRec
 from genrec.semantic_ids.item_index import ItemIndex
@@ -35,10 +35,7 @@ class Teacher:
     def __init__(self, network: SasRec, index: ItemIndex, device: torch.device) -> None:
         self._network = network.to(device).eval()
         self._codes = torch.from_numpy(index.codes.astype("int64")).to(device)
-        self._one_hot = [
-            nn.functional.one_hot(self._codes[:, level], size).float()
-            for level, size in enumerate(index.level_sizes)
-        ]
+        self._level_sizes = index.level_sizes
 
     @torch.no_grad()
     def targets(self, items: Tensor) -> list[Tensor]:
@@ -68,8 +65,9 @@ class Teacher:
         """Fold item probabilities onto each level, given the true codes before it."""
         probabilities = self._network.scores(states).softmax(1)
         targets = []
-        for level, one_hot in enumerate(self._one_hot):
-            mass = probabilities @ one_hot
+        for level, size in enumerate(self._level_sizes):
+            mass = probabilities.new_zeros(len(probabilities), size)
+            mass.index_add_(1, self._codes[:, level], probabilities)
             # A tiny floor keeps positions whose branch the teacher thinks impossible finite.
             targets.append((mass + 1e-12) / (mass + 1e-12).sum(1, keepdim=True))
             same = self._codes[:, level][None, :] == self._codes[answers, level][:, None]

@@ -30,7 +30,8 @@ def validate(
     Returns:
         ``loss`` (nats an item), ``accuracy_1``... (share of users whose code at a level is the
         model's best guess, given the true codes before it), ``recall@10`` and ``ndcg@10`` of the
-        ranking without seen items.
+        ranking without seen items. The latter two count items: another item with the codes of the
+        true one is no hit.
     """
     training = model.language_model.training
     model.language_model.eval()

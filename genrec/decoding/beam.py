@@ -3,6 +3,9 @@
 With a beam at least as wide as k the search returns k items whenever k are eligible: each kept
 prefix leads to at least one eligible item, so the number of candidates never falls below the
 number of kept prefixes. With a beam as wide as the catalogue it is exact.
+
+Items that share their codes come with one prefix and one score. They follow each other from the
+most to the least popular; those that are excluded are skipped, the others move up.
 """
 
 from typing import Protocol
@@ -44,7 +47,7 @@ def beam_search(
     """Find the best items of every request in a batch.
 
     The score of an item is the sum of the log-probabilities of its codes; lengths are equal, so
-    nothing is normalised.
+    nothing is normalised. Items with the same codes have the same score.
 
     Args:
         trie: The catalogue.
@@ -67,6 +70,8 @@ def beam_search(
         nodes, scores, parents = _expand(
             trie, level, nodes, scores, log_probabilities, width, exclusions
         )
+    if trie.sharing is not None:
+        nodes, scores = _open(trie, nodes, scores, width, exclusions)
     items = torch.where(scores > -torch.inf, trie.item_of_leaf[nodes], -1)
     return items, scores
 
@@ -90,3 +95,19 @@ def _expand(
     best, place = total.topk(min(width, total.shape[1]), dim=1)
     kept = torch.gather(children.flatten(1), 1, place)
     return kept, best, place // children.shape[2]
+
+
+def _open(
+    trie: PrefixTrie, nodes: Tensor, scores: Tensor, width: int, exclusions: Exclusions | None
+) -> tuple[Tensor, Tensor]:
+    """Put the items of every kept tuple in its place, best first; leaves and scores [B, W]."""
+    level = len(trie.levels)
+    # Of the first items of a tuple no more can be passed over than a request excludes.
+    most = width + (0 if exclusions is None else exclusions.most)
+    leaves, real = trie.children(level, nodes, most)
+    if exclusions is not None:
+        real = real & exclusions.allows(level, leaves)
+    total = scores.unsqueeze(-1).masked_fill(~real, -torch.inf).flatten(1)
+    # A stable sort, unlike topk, leaves items of one score in the order of their popularity.
+    best, place = total.sort(dim=1, descending=True, stable=True)
+    return torch.gather(leaves.flatten(1), 1, place[:, :width]), best[:, :width]

@@ -20,6 +20,8 @@ from genrec.model.prompts import pad_left
 class GenerativeRanker:
     """Ranks items by constrained beam search; implements ``RankingModel``.
 
+    Items that share their codes have the same score and are ranked by their training counts.
+
     Args:
         model: The generative model; set to evaluation mode.
         beam: Prefixes kept at each level; widened to k where k is larger.
@@ -35,7 +37,7 @@ class GenerativeRanker:
         self.beam = beam
         self.batch_size = batch_size
         self._device = next(model.language_model.parameters()).device
-        self._trie = PrefixTrie.from_index(model.index).to(self._device)
+        self._trie = PrefixTrie.from_index(model.index, model.item_counts).to(self._device)
         self._head = CodeHead(model.language_model, model.vocabulary)
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
 

@@ -19,12 +19,14 @@ class Exclusions:
     ends without an item and never returns an excluded one.
 
     Attributes:
-        dead: For each level, sorted int64 keys ``request * nodes + node``.
+        dead: For each level of ``PrefixTrie.steps``, sorted int64 keys ``request * nodes + node``.
         nodes: Number of nodes of each level.
+        most: No request excludes more items than this.
     """
 
     dead: tuple[Tensor, ...]
     nodes: tuple[int, ...]
+    most: int
 
     @classmethod
     def from_rows(
@@ -46,12 +48,13 @@ class Exclusions:
         pairs = torch.unique(request * trie.items + item).to(device)
         request, item = pairs // trie.items, pairs % trie.items
         dead = []
-        for level in trie.levels:
+        for level in trie.steps:
             keys, count = torch.unique(
                 request * len(level) + level.node_of_item[item], return_counts=True
             )
             dead.append(keys[count == level.leaf_count[keys % len(level)]])
-        return cls(tuple(dead), tuple(len(level) for level in trie.levels))
+        most = max(map(len, excluded), default=0)
+        return cls(tuple(dead), tuple(len(level) for level in trie.steps), most)
 
     def allows(self, level: int, nodes: Tensor) -> Tensor:
         """Tell which nodes (int64[requests, ...]) still lead to an item, as bool of that shape."""

@@ -4,6 +4,7 @@ The same text always gets the same vector: every distinct text is turned into a 
 sorted order, so neither the order of the items nor how often a text occurs changes anything.
 """
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,19 +17,13 @@ from numpy.typing import NDArray
 from genrec import artifacts
 from genrec.config import EmbedConfig, Recipe
 from genrec.data.dataset import Dataset
+from genrec.embeddings.encoder_state import TfidfState
 from genrec.embeddings.sentence import encode_sentences
 from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError
 from genrec.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-# A run of word characters is a token. Chinese and Japanese put no spaces between words, so
-# there each character is a token, and the pairs of tokens below stand for words.
-_UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-TOKEN_PATTERN = rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+"
-# Terms beyond the most frequent ones occur in one item or two and say nothing about likeness.
-MAX_TERMS = 200_000
-SVD_ITERATIONS = 5
 
 Encoder = Callable[[list[str]], tuple[NDArray[np.float32], dict[str, Any]]]
 
@@ -49,8 +44,13 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         DependencyError: When sentence-transformers or the model is not there.
     """
     section = recipe.embed
-    dataset = Dataset.load(run_folder / "dataset")
-    table = embed_texts(dataset.catalog.texts, _encoder(section, runtime), section.method)
+    texts = Dataset.load(run_folder / "dataset").catalog.texts
+    state = None
+    if section.method == "tfidf":
+        distinct = distinct_texts(texts)
+        state = TfidfState.fit(distinct, dimensions=section.dimensions, seed=runtime.seed)
+    encoder = _by_state(state) if state else _by_sentences(section, runtime)
+    table = embed_texts(texts, encoder, section.method)
     folder = run_folder / "text"
     with artifacts.writing(
         folder,
@@ -61,12 +61,16 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         facts=table.origin,
     ) as partial:
         table.save(partial)
+        if state:
+            state.save(partial)
     return folder
 
 
-def _encoder(section: EmbedConfig, runtime: Runtime) -> Encoder:
-    if section.method == "tfidf":
-        return lambda texts: encode_tfidf(texts, dimensions=section.dimensions, seed=runtime.seed)
+def _by_state(state: TfidfState) -> Encoder:
+    return lambda texts: (state.encode(texts), state.facts)
+
+
+def _by_sentences(section: EmbedConfig, runtime: Runtime) -> Encoder:
     return lambda texts: encode_sentences(
         texts,
         model=section.model,
@@ -79,7 +83,63 @@ def _encoder(section: EmbedConfig, runtime: Runtime) -> Encoder:
     )
 
 
-def embed_texts(texts: Sequence[str], encoder: Encoder, method: str) -> EmbeddingTable:
+def embed_new_texts(
+    text_folder: Path, texts: Sequence[str], runtime: Runtime, *, batch_size: int = 64
+) -> EmbeddingTable:
+    """Give texts that a run never saw vectors in the space of its ``text`` folder.
+
+    Args:
+        text_folder: What ``run`` wrote: it says which method, and which model with which prompt.
+        texts: One text an item; may be empty.
+        runtime: Device and whether to show progress.
+        batch_size: sentence_transformer: texts encoded at once.
+
+    Returns:
+        float32[n, d] with the width of the run's vectors; see ``embed_texts``.
+
+    Raises:
+        ArtifactError: When the folder is missing or damaged, kept no encoder, or its model has
+            other weights now.
+        ConfigError: When the model cannot be loaded any more.
+        DependencyError: When sentence-transformers or the model is not there.
+    """
+    artifacts.verify(text_folder, "text")
+    origin = json.loads((text_folder / "vectors.json").read_text(encoding="utf-8"))
+    width, method = int(origin["dimensions"]), str(origin["method"])
+    if method == "tfidf":
+        return embed_texts(texts, _by_state(TfidfState.load(text_folder)), method, width)
+
+    def encode(distinct: list[str]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        vectors, facts = encode_sentences(
+            distinct,
+            model=origin["model"],
+            revision=origin["revision"],
+            prompt=origin["prompt"],
+            batch_size=batch_size,
+            device=str(runtime.torch_device()),
+            dtype=torch.bfloat16 if origin["dtype"] == "bfloat16" else torch.float32,
+            quiet=runtime.quiet,
+        )
+        if facts["weights_digest"] != origin["weights_digest"]:
+            raise ArtifactError(
+                f"the model {origin['model']!r} has the digest {facts['weights_digest'][:12]}, but "
+                f"{text_folder} was made with {origin['weights_digest'][:12]}; its vectors are of "
+                "another space. Put the old model back, or run `genrec embed "
+                f"{text_folder.parent}` again, and then the stages that are stale."
+            )
+        return vectors, facts
+
+    return embed_texts(texts, encode, method, width)
+
+
+def distinct_texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts that hold more than white space, each once, sorted."""
+    return sorted({text for text in texts if text.strip()})
+
+
+def embed_texts(
+    texts: Sequence[str], encoder: Encoder, method: str, width: int = 1
+) -> EmbeddingTable:
     """Give every item the vector of its text; the same text always gets the same vector.
 
     Args:
@@ -87,17 +147,18 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, method: str) -> Embeddin
         encoder: Turns distinct, sorted, non-empty texts into float32[n, d] of length 1 (or 0
             where it sees nothing it knows) and facts about how.
         method: Name of the method, for ``origin``.
+        width: Dimensions of the zero rows when no item has a text.
 
     Returns:
         float32[n, d], each row of length 1; an item without text has a zero row. ``origin``
         counts those as ``empty_texts``, and as ``zero_vectors`` together with the texts in which
         the method found nothing to read.
     """
-    distinct = sorted({text for text in texts if text.strip()})
+    distinct = distinct_texts(texts)
     if distinct:
         encoded, facts = encoder(distinct)
     else:
-        encoded, facts = np.zeros((0, 1), dtype=np.float32), {"dimensions": 1}
+        encoded, facts = np.zeros((0, width), dtype=np.float32), {"dimensions": width}
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = np.array([row_of.get(text, len(distinct)) for text in texts], dtype=np.int64)
     padded = np.vstack([encoded, np.zeros((1, encoded.shape[1]), dtype=np.float32)])
@@ -119,55 +180,3 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, method: str) -> Embeddin
         "zero_vectors": zero,
     }
     return EmbeddingTable(vectors, {"method": method, **facts, **counts})
-
-
-def encode_tfidf(
-    texts: list[str], *, dimensions: int, seed: int
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Turn texts into vectors by the words and word pairs they share (latent semantic analysis).
-
-    Term counts are damped, ``1 + ln(count)``, weighted by ``ln((1 + n) / (1 + df)) + 1``, scaled to
-    length 1, and projected on the first singular vectors; Deerwester et al., "Indexing by Latent
-    Semantic Analysis", 1990.
-
-    Args:
-        texts: Distinct texts.
-        dimensions: Most dimensions to keep; fewer are kept when there are fewer texts or terms.
-        seed: Seed of the randomised SVD.
-
-    Returns:
-        float32[n, d] of length 1, zero where a text holds no word or shares nothing with the
-        dimensions kept; and the facts ``dimensions``, ``terms`` and ``kept`` (share of the
-        squared length that the projection keeps).
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.utils.extmath import randomized_svd
-
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True,
-        ngram_range=(1, 2),
-        token_pattern=TOKEN_PATTERN,
-        strip_accents="unicode",
-        max_features=MAX_TERMS,
-    )
-    tokenize = vectorizer.build_analyzer()
-    if not any(tokenize(text) for text in texts):
-        return np.zeros((len(texts), 1), dtype=np.float32), {"dimensions": 1, "terms": 0}
-    terms = vectorizer.fit_transform(texts)
-    kept = min(dimensions, *terms.shape)
-    if kept < dimensions:
-        logger.info(
-            "text vectors have %d dimensions, not %d: %d distinct texts, %d terms.",
-            kept,
-            dimensions,
-            *terms.shape,
-        )
-    components = randomized_svd(terms, kept, n_iter=SVD_ITERATIONS, random_state=seed)[2]
-    vectors = terms @ components.T
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # What is left of a text that shares nothing with the dimensions kept is rounding noise.
-    vectors = np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
-    total = float(terms.multiply(terms).sum())
-    share = float((length**2).sum()) / total
-    facts = {"dimensions": kept, "terms": int(terms.shape[1]), "kept": round(share, 4)}
-    return vectors, facts

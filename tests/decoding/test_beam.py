@@ -13,37 +13,7 @@ from genrec.decoding.rules import Exclusions
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import DataError
 from genrec.semantic_ids.item_index import ItemIndex
-
-
-class TableScorer:
-    """A scorer whose log-probabilities are a random function of request and prefix."""
-
-    def __init__(self, level_sizes, batch, seed):
-        self.level_sizes, self.batch, self.seed = level_sizes, batch, seed
-        self.prefixes = [[() for _ in range(1)] for _ in range(batch)]
-
-    def row(self, request, prefix):
-        generator = np.random.default_rng([self.seed, request, *prefix, len(prefix)])
-        logits = torch.from_numpy(generator.normal(size=self.level_sizes[len(prefix)]))
-        return torch.log_softmax(logits, dim=0).float()
-
-    def first(self):
-        return torch.stack([self.row(request, ()) for request in range(self.batch)])
-
-    def next(self, level, codes, parents):
-        self.prefixes = [
-            [
-                (*self.prefixes[b][p], c)
-                for p, c in zip(parents[b].tolist(), codes[b].tolist(), strict=True)
-            ]
-            for b in range(self.batch)
-        ]
-        return torch.stack(
-            [
-                torch.stack([self.row(b, prefix) for prefix in self.prefixes[b]])
-                for b in range(self.batch)
-            ]
-        )
+from tests.decoding.table_scorer import TableScorer, brute_force
 
 
 def random_index(seed, items, level_sizes):
@@ -51,19 +21,6 @@ def random_index(seed, items, level_sizes):
     every = np.asarray(list(itertools.product(*[range(size) for size in level_sizes])))
     rows = generator.permutation(len(every))[: min(items, len(every))]
     return ItemIndex(every[rows].astype(np.int32), tuple(level_sizes), {})
-
-
-def brute_force(index, scorer, request, excluded):
-    scored = []
-    for row in range(len(index)):
-        if row in excluded:
-            continue
-        codes = index.codes_of(row)
-        total = sum(
-            float(scorer.row(request, codes[:depth])[codes[depth]]) for depth in range(len(codes))
-        )
-        scored.append((total, row))
-    return [row for _, row in sorted(scored, reverse=True)], sorted(scored, reverse=True)
 
 
 @settings(max_examples=150, deadline=None)

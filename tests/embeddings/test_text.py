@@ -6,8 +6,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from genrec import artifacts
 from genrec.config import EmbedConfig, Recipe
+from genrec.embeddings.encoder_state import TOKEN_PATTERN, TfidfState
 from genrec.embeddings.table import EmbeddingTable
-from genrec.embeddings.text import TOKEN_PATTERN, embed_texts, encode_tfidf, run
+from genrec.embeddings.text import distinct_texts, embed_new_texts, embed_texts, run
+from genrec.errors import ArtifactError
 from genrec.runtime import Runtime
 from tests.embeddings.item_dataset import write_dataset
 
@@ -20,9 +22,8 @@ def store(n=80, seed=0):
 
 
 def tfidf(texts, dimensions=16, seed=0):
-    return embed_texts(
-        texts, lambda rows: encode_tfidf(rows, dimensions=dimensions, seed=seed), "tfidf"
-    )
+    state = TfidfState.fit(distinct_texts(texts), dimensions=dimensions, seed=seed)
+    return embed_texts(texts, lambda rows: (state.encode(rows), state.facts), "tfidf")
 
 
 def test_full_rank_vectors_keep_the_cosines_of_tf_idf():
@@ -118,3 +119,37 @@ def test_the_stage_writes_one_vector_an_item(tmp_path):
     assert table.origin["method"] == "tfidf"
     run(tmp_path, recipe, Runtime(seed=3, quiet=True))
     assert artifacts.read_manifest(folder).digest == manifest.digest
+
+
+@pytest.fixture
+def text_run(tmp_path):
+    """A run folder with the vectors of thirty texts, and those texts."""
+    texts = store(30)
+    write_dataset(tmp_path / "dataset", texts)
+    run(tmp_path, Recipe(embed=EmbedConfig(dimensions=8)), Runtime(seed=3, quiet=True))
+    return tmp_path, texts
+
+
+def test_new_texts_get_vectors_in_the_space_of_the_run(text_run):
+    folder, texts = text_run
+    table = embed_new_texts(folder / "text", [texts[4], "", "red lamp"], Runtime(quiet=True))
+    np.testing.assert_array_equal(table.vectors[0], EmbeddingTable.load(folder / "text").vectors[4])
+    assert not table.vectors[1].any()
+    state = TfidfState.load(folder / "text")
+    np.testing.assert_array_equal(table.vectors[2], state.encode(["red lamp"])[0])
+    assert table.origin["empty_texts"] == 1
+
+
+def test_new_items_without_any_text_get_zeros_of_the_right_width(text_run):
+    table = embed_new_texts(text_run[0] / "text", ["", " "], Runtime(quiet=True))
+    np.testing.assert_array_equal(table.vectors, np.zeros((2, 8), np.float32))
+
+
+def test_vectors_from_before_encoders_were_kept_name_the_verb_to_run(tmp_path):
+    folder = tmp_path / "text"
+    with artifacts.writing(folder, "text") as partial:
+        tfidf(store(10)).save(partial)
+    with pytest.raises(ArtifactError, match=f"genrec embed {tmp_path}"):
+        embed_new_texts(folder, ["red lamp"], Runtime(quiet=True))
+    with pytest.raises(ArtifactError, match="does not exist"):
+        embed_new_texts(tmp_path / "other", ["red lamp"], Runtime(quiet=True))

@@ -1,7 +1,9 @@
 import asyncio
 import json
+import re
 import threading
 import time
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -71,6 +73,16 @@ def test_the_description_names_the_limits(client):
     assert fields["history"]["maxItems"] == 10
     assert fields["history"]["items"]["maxLength"] == LONGEST_ID
     assert client.get("/docs").status_code == 200
+
+
+def test_the_page_of_the_interface_loads_nothing_from_elsewhere(client):
+    page = client.get("/docs").text
+    sources = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page)
+    assert len(sources) >= 3
+    for source in sources:
+        place = urlsplit(source)
+        assert place.netloc in ("", urlsplit(str(client.base_url)).netloc), source
+        assert client.get(urljoin("/docs", place.path)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from genrec import artifacts
-from genrec.config import IndexConfig, Recipe
+from genrec.config import Recipe
+from genrec.config_index import ClassicConfig, IndexConfig, RqVaeConfig
 from genrec.embeddings.table import EmbeddingTable
-from genrec.errors import ArtifactError, ConfigError, DataError
+from genrec.errors import ArtifactError, DataError
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
-from genrec.tokenization import build
+from genrec.tokenization import build, methods
+from genrec.tokenization.fusion import Fusion
+from genrec.tokenization.methods import default_codes_per_level
 from genrec.tokenization.residual_kmeans import ResidualKMeans
 from tests.embeddings.item_dataset import write_dataset
 
@@ -52,6 +55,8 @@ def test_the_folder_holds_the_index_the_quantizer_and_the_report(run_folder):
         "index.json",
         "quantizer.safetensors",
         "quantizer.json",
+        "fusion.safetensors",
+        "fusion.json",
         "quality.json",
         "quality.md",
     }
@@ -62,12 +67,7 @@ def test_the_folder_holds_the_index_the_quantizer_and_the_report(run_folder):
     assert report["collisions_after"]["unique_tuples"] == N
     assert index.facts["items_moved"] == report["items_moved"]
     # The stored quantizer gives the codes back, apart from the items that moved.
-    x = np.hstack(
-        [
-            EmbeddingTable.load(run_folder / "cf", "items").normalised(),
-            EmbeddingTable.load(run_folder / "text").normalised(),
-        ]
-    )
+    x = Fusion.load(folder).vectors
     codes = ResidualKMeans.load(folder).encode(x).codes
     np.testing.assert_array_equal(codes[:, 0], index.codes[:, 0])
     assert (codes[:, 1] != index.codes[:, 1]).sum() == report["items_moved"]
@@ -103,13 +103,6 @@ def test_vectors_that_are_all_zero_are_refused(run_folder):
             build.run(run_folder, recipe(vectors=vectors), QUIET)
 
 
-def test_both_halves_of_a_concatenation_weigh_the_same():
-    small = EmbeddingTable(np.array([[0.1, 0.0], [0.0, 0.0]], dtype=np.float32), {})
-    large = EmbeddingTable(np.array([[30.0, 40.0], [0.0, -5.0]], dtype=np.float32), {})
-    joined = build.item_vectors({"cf": small, "text": large})
-    np.testing.assert_allclose(joined, [[1, 0, 0.6, 0.8], [0, 0, 0, -1]])
-
-
 def test_a_catalogue_of_one_text_gets_codes_of_its_own(run_folder):
     write_vectors(run_folder, "text", np.ones((N, 3)))
     index = ItemIndex.load(build.run(run_folder, recipe(vectors="text"), QUIET))
@@ -129,15 +122,56 @@ def test_codes_per_level_follow_the_catalogue(run_folder):
      (5120, 256), (10**7, 256)],
 )  # fmt: skip
 def test_default_size_of_a_codebook(items, size):
-    assert build.default_codes_per_level(items) == size
+    assert default_codes_per_level(items) == size
 
 
 def test_examples_in_the_docstring_hold():
-    outcome = doctest.testmod(build)
+    outcome = doctest.testmod(methods)
     assert outcome.attempted >= 1
     assert outcome.failed == 0
 
 
-def test_more_tuples_than_an_integer_can_number_are_refused(run_folder):
-    with pytest.raises(ConfigError, match="fewer index.levels"):
-        build.run(run_folder, recipe(levels=8, codes_per_level=256), QUIET)
+def test_eight_levels_of_256_codes_are_no_more_than_two_of_eight(run_folder):
+    index = ItemIndex.load(build.run(run_folder, recipe(levels=8, codes_per_level=256), QUIET))
+    assert index.level_sizes == (256,) * 8
+    assert len(np.unique(index.codes, axis=0)) == N
+
+
+@pytest.mark.parametrize("method", ["random", "independent", "title"])
+def test_classic_methods_read_no_vectors(run_folder, method):
+    shutil.rmtree(run_folder / "text")
+    shutil.rmtree(run_folder / "cf")
+    folder = build.run(run_folder, recipe(method=method), QUIET)
+    assert set(artifacts.read_manifest(folder).inputs) == {"dataset"}
+    index = ItemIndex.load(folder)
+    assert index.facts["method"] == method
+    assert len(np.unique(index.codes, axis=0)) == N
+    assert not (folder / "quantizer.json").exists()
+
+
+def test_the_policy_is_kept_with_the_index(run_folder):
+    write_vectors(run_folder, "text", np.repeat(np.eye(6), 10, axis=0))
+    shared = ItemIndex.load(
+        build.run(run_folder, recipe(vectors="text", collisions="shared"), QUIET)
+    )
+    assert shared.shared
+    assert shared.facts["collision_policy"] == "shared"
+    assert shared.facts["items_sharing"] == N
+    counted = ItemIndex.load(
+        build.run(run_folder, recipe(vectors="text", collisions="extra_digit"), QUIET)
+    )
+    assert counted.level_sizes == (8, 8, 10)
+    assert not counted.shared
+
+
+def test_the_sections_of_methods_that_are_not_used_change_nothing(run_folder):
+    plain = ItemIndex.load(build.run(run_folder, recipe(), QUIET)).codes
+    other = recipe(rq_vae=RqVaeConfig(epochs=7), classic=ClassicConfig(clusters=3))
+    np.testing.assert_array_equal(ItemIndex.load(build.run(run_folder, other, QUIET)).codes, plain)
+
+
+def test_what_an_rq_vae_left_half_way_is_removed_at_the_end(run_folder):
+    quick = RqVaeConfig(epochs=2, hidden=[8], dimensions=4, batch_size=16, minimum_usage=0)
+    folder = build.run(run_folder, recipe(method="rq_vae", rq_vae=quick), QUIET)
+    assert ItemIndex.load(folder).facts["method"] == "rq_vae"
+    assert not (run_folder / "index.checkpoint").exists()

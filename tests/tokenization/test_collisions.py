@@ -70,9 +70,12 @@ def test_agrees_with_the_policy_applied_by_hand(crowd):
     assert len(np.unique(resolution.codes, axis=0)) == len(codes)
     levels = codes.shape[1]
     np.testing.assert_array_equal(resolution.codes[:, : levels - 1], codes[:, : levels - 1])
-    np.testing.assert_array_equal(
-        resolution.moved, resolution.codes[:, levels - 1] != codes[:, levels - 1]
-    )
+    last = resolution.codes[:, levels - 1]
+    moved = np.flatnonzero(last != codes[:, levels - 1])
+    np.testing.assert_array_equal(np.flatnonzero(resolution.moved), moved)
+    assert resolution.before.tolist() == [table[i, codes[i, -1]] for i in moved]
+    assert resolution.after.tolist() == [table[i, last[i]] for i in moved]
+    assert not resolution.shared
 
 
 @settings(max_examples=100, deadline=None)
@@ -98,7 +101,27 @@ def test_the_nearest_keeps_its_code_and_the_other_takes_the_nearest_free_one():
     assert resolution.codes.tolist() == [[7, 3], [7, 1], [7, 2], [5, 1]]
     assert resolution.moved.tolist() == [True, False, False, False]
     assert resolution.moves == 1
+    assert resolution.added_distance == (6.0 - 4.0) / 4.0
     assert resolution.level_sizes == (8, 4)
+
+
+def test_the_way_of_the_movers_leaves_out_codes_that_stand_for_nothing():
+    codes = np.array([[0], [0], [0]], dtype=np.int32)
+    table = np.array([[1.0, 9.0, np.inf], [2.0, 3.0, np.inf], [8.0, 9.0, np.inf]])
+    resolution = resolve(codes, (3,), list("abc"), lambda rows: table[rows])
+    assert resolution.codes[:, 0].tolist() == [0, 1, 2]
+    assert resolution.after.tolist() == [3.0, np.inf]
+    assert (resolution.moves, resolution.spare_moves) == (2, 1)
+    assert resolution.added_distance == (3.0 - 2.0) / 2.0
+
+
+def test_without_a_way_to_compare_there_is_no_figure():
+    codes = np.zeros((2, 1), dtype=np.int32)
+    on_the_spot = resolve(codes, (2,), list("ab"), lambda rows: np.array([[0.0, 1.0]] * 2)[rows])
+    assert on_the_spot.moves == 1
+    assert on_the_spot.added_distance is None
+    none_moved = resolve(codes[:1], (2,), ["a"], lambda rows: pytest.fail("not needed"))
+    assert none_moved.added_distance is None
 
 
 def test_codes_at_the_same_distance_are_taken_in_order():
@@ -152,6 +175,15 @@ def test_a_full_prefix_gives_every_item_one_digit_more():
     assert resolution.level_sizes == (2, 2, 2)
 
 
+def test_a_level_of_one_code_leaves_all_to_the_digit():
+    table = np.array([[5.0], [1.0], [3.0], [0.0]])
+    codes = np.array([[0, 0], [0, 0], [0, 0], [1, 0]], dtype=np.int32)
+    resolution = resolve(codes, (2, 1), list("abcd"), lambda rows: table[rows])
+    assert resolution.codes.tolist() == [[0, 0, 2], [0, 0, 0], [0, 0, 1], [1, 0, 0]]
+    assert resolution.level_sizes == (2, 1, 3)
+    assert resolution.moves == 0
+
+
 def test_many_batches_are_as_good_as_one(monkeypatch):
     rng = np.random.default_rng(3)
     codes = rng.integers(0, [40, 8], size=(250, 2)).astype(np.int32)
@@ -166,7 +198,7 @@ def test_many_batches_are_as_good_as_one(monkeypatch):
     whole = resolve(codes, (40, 8), ids, distances)
     assert len(calls) == 1
     calls.clear()
-    monkeypatch.setattr(collisions, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(collisions, "DISTANCES_AT_ONCE", 10 * 8)
     np.testing.assert_array_equal(resolve(codes, (40, 8), ids, distances).codes, whole.codes)
     assert len(calls) > 5
 

@@ -5,13 +5,24 @@ import pytest
 import torch
 
 from genrec.cf.sasrec import SasRec
+from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training.batches import IGNORED
 from genrec.training.teacher import Teacher
 
 ITEMS = torch.tensor([[3, 7, 1, 23], [5, 2, IGNORED, IGNORED]])
 
 
-def test_targets_equal_a_loop_over_items(small_index, monkeypatch):
+def shared_index():
+    """24 items behind 8 tuples: 4 x 2 codes, three items each."""
+    rows = np.arange(24) % 8
+    codes = np.stack([rows // 2, rows % 2], 1).astype(np.int32)
+    return ItemIndex(codes, (4, 2), {}, shared=True)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_targets_equal_a_loop_over_items(shared, small_index, monkeypatch):
+    """Items with the same codes count together: the codes cannot tell them apart."""
+    small_index = shared_index() if shared else small_index
     torch.manual_seed(0)
     network = SasRec(24, dimensions=8, layers=1, heads=2, max_history=10).eval()
     for parameter in network.parameters():

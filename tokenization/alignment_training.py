@@ -1,0 +1,180 @@
+"""Text and cf vectors of the items learned together with the next item of every user.
+
+Stage 1 of PRORec (Xiao et al., arXiv 2502.06269): the loss of the sequential recommender, here
+SASRec instead of the paper's DIN, plus a weight times the contrastive loss between its item
+vectors E_C and the adapted text vectors E_T. The training itself is that of the cf stage.
+
+The sources read give neither weight nor temperature. A temperature as low as is usual for such
+losses (0.07) pushes items with like texts apart, and codes made of the vectors group them less;
+one near 0.5 does not. Starting from the cf stage's SASRec rather than anew is quicker by far and
+keeps more of what users do in the vectors.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec.cf.sasrec import SasRec
+from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.sasrec_training import Epoch, Schedule, train
+from genrec.data.histories import Histories, from_lists
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ConfigError, DataError
+from genrec.tokenization.alignment import ModalityAdaption, contrastive_loss
+
+# Items that a step tells from each other, drawn anew for each.
+ITEMS_PER_STEP = 1024
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What joint training gave.
+
+    Attributes:
+        cf: E_C float32[n, d], SASRec's item vectors, learned on.
+        adaption: Gives E_T to a text vector, seen before or not.
+        log: One entry an epoch; the loss is that of the next item alone.
+    """
+
+    cf: NDArray[np.float32]
+    adaption: ModalityAdaption
+    log: list[Epoch]
+
+
+class AlignedSasRec(SasRec):
+    """SASRec whose training steps also carry the contrastive loss.
+
+    Args:
+        start: The trained SASRec to go on from.
+        text: float32[n, dt], text vectors, each of length 1 or zero.
+        rows: int64[p], items that have both a text and an event; only these are aligned.
+        temperature: Of the contrastive loss.
+        weight: Of the contrastive loss beside the next-item loss.
+    """
+
+    text: Tensor
+    rows: Tensor
+
+    def __init__(
+        self, start: SasRec, text: Tensor, rows: Tensor, *, temperature: float, weight: float
+    ) -> None:
+        settings: dict[str, Any] = start.settings
+        super().__init__(**settings)
+        self.load_state_dict(start.state_dict())
+        self.adaption = ModalityAdaption(text.shape[1], self.item_vectors.embedding_dim)
+        # Not learned and not part of a checkpoint; they only follow the network to its device.
+        self.register_buffer("text", text, persistent=False)
+        self.register_buffer("rows", rows, persistent=False)
+        self.temperature = temperature
+        self.weight = weight
+
+    def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """Return what SASRec returns; while training, the states carry the contrastive loss."""
+        states = super().forward(rows, lengths)
+        if not self.training:
+            return states
+        loss = self.weight * self.contrastive_loss()
+        carried: Tensor = _CarryLoss.apply(states, loss)  # type: ignore[no-untyped-call]
+        return carried
+
+    def contrastive_loss(self) -> Tensor:
+        """Return the loss of items drawn at random, the same for rare and for popular ones."""
+        drawn = torch.randperm(len(self.rows))[:ITEMS_PER_STEP].to(self.rows.device)
+        items = self.rows[drawn]
+        adapted = self.adaption(self.text[items])
+        return contrastive_loss(self.item_vectors(items), adapted, self.temperature)
+
+
+class _CarryLoss(torch.autograd.Function):
+    """Hand states through unchanged; when they are differentiated, so is the loss, once.
+
+    The training loop of the cf stage collects the gradient of its own loss at the states, slice
+    by slice, and then goes back through the network once; a second loss rides along there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, loss: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the states."""
+        return states.view_as(states)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        """Return the gradient of the states as it came, and 1 for the loss."""
+        (gradient,) = gradients
+        return gradient, gradient.new_ones(())
+
+
+def align(
+    start: SasRec,
+    text: EmbeddingTable,
+    sequences: Histories,
+    schedule: Schedule,
+    *,
+    temperature: float,
+    weight: float,
+    device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
+    quiet: bool = True,
+) -> Alignment:
+    """Train SASRec on, together with a layer that brings text vectors to its item vectors.
+
+    Items without a text or without an event take no part in the contrastive loss: there is
+    nothing of one side to agree with. The last epoch is kept: how well the next item is predicted
+    says little of how far text and cf vectors agree, so no validation chooses another.
+
+    Args:
+        start: The cf stage's network; it is left as it is.
+        text: One vector an item.
+        sequences: Training items per user, oldest first.
+        schedule: How long and how fast; patience plays no part.
+        temperature: Of the contrastive loss.
+        weight: Of the contrastive loss beside the next-item loss.
+        device: Where to compute.
+        checkpoint: Where to save after each epoch and to go on from.
+        quiet: No progress bar.
+
+    Raises:
+        DataError: When text and network differ in items, or no item has both a text and an event.
+        ConfigError: When the loss is no longer finite.
+    """
+    if len(text) != start.items:
+        raise DataError(
+            f"there are {len(text)} text vectors for the {start.items} items of SASRec; "
+            "run the stages cf and embed again."
+        )
+    both = text.vectors.any(axis=1) & (np.bincount(sequences.items, minlength=start.items) > 0)
+    if not both.any():
+        raise DataError(
+            "no item has both a text vector and a training event, so there is nothing to align; "
+            "set index.vectors: cf."
+        )
+    unit = torch.from_numpy(text.normalised())
+    rows = torch.from_numpy(np.flatnonzero(both))
+
+    def build() -> SasRec:
+        return AlignedSasRec(start, unit, rows, temperature=temperature, weight=weight)
+
+    try:
+        network, log = train(
+            sequences, from_lists([]), schedule, build,
+            device=device, checkpoint=checkpoint, quiet=quiet,
+        )  # fmt: skip
+    except ConfigError as error:
+        raise ConfigError(_too_fast(schedule)) from error
+    assert isinstance(network, AlignedSasRec)
+    cf = network.item_vectors.weight[: start.items].detach().cpu().numpy().copy()
+    adaption = network.adaption.requires_grad_(False).cpu().eval()
+    if not all(np.isfinite(values).all() for values in (cf, *adaption.arrays().values())):
+        raise ConfigError(_too_fast(schedule))
+    return Alignment(cf, adaption, log)
+
+
+def _too_fast(schedule: Schedule) -> str:
+    return (
+        "the loss of aligning text and cf vectors is no longer finite; lower "
+        f"index.alignment.learning_rate (now {schedule.learning_rate})."
+    )

@@ -1,0 +1,250 @@
+"""The vectors that are quantized: of an item's text, of what users did with it, or of both."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError, DataError
+from genrec.tokenization.cf_prediction import CfPrediction
+
+if TYPE_CHECKING:
+    from genrec.tokenization.alignment_training import Alignment
+
+Vectors = Literal["text", "cf", "concatenation", "aligned"]
+Table = NDArray[np.float32]
+# The parts of a vector, in the order of its columns.
+_PARTS: dict[Vectors, tuple[Literal["cf", "text"], ...]] = {
+    "text": ("text",),
+    "cf": ("cf",),
+    "concatenation": ("cf", "text"),
+    "aligned": ("cf", "text"),
+}
+_GUESS = "guess."
+
+
+class TextGuess(Protocol):
+    """Stands in for the cf vector of an item that has a text only."""
+
+    def predict(self, text: Table) -> Table:
+        """Return float32[m, dc] for float32[m, dt], of length 1; zero where the text is zero."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what it knows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The vectors of the known items, and how to make those of new ones.
+
+    Attributes:
+        method: Which parts a vector has: ``text``, ``cf``, or cf then text, each at length 1.
+        vectors: float32[n, d], one row an item.
+        text_dimensions: Width of the text vectors; none when there were none.
+        guess: What stands in for the cf part of an item that has a text only; none where no cf
+            part is wanted or there were no texts.
+        facts: What is worth keeping about the making.
+    """
+
+    method: Vectors
+    vectors: Table
+    text_dimensions: int | None = None
+    guess: TextGuess | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def new_items(self, text: Table) -> Table:
+        """Return vectors float32[m, d] for items that nobody has chosen yet.
+
+        The cf part is the guess from the text. A text vector that is zero gives a zero vector.
+
+        Args:
+            text: float32[m, dt], made by the same encoder as the texts of the known items.
+
+        Raises:
+            DataError: When the vectors were made without texts, or the texts have another width
+                or are not finite.
+        """
+        if self.text_dimensions is None:
+            raise DataError(
+                f"the {self.method} vectors were made without text vectors, so a new item, which "
+                "has nothing but its text, cannot be given one; run the stages embed and index."
+            )
+        table = EmbeddingTable(text, {})
+        if text.shape[1] != self.text_dimensions:
+            raise DataError(
+                f"the new text vectors have {text.shape[1]} dimensions, expected "
+                f"{self.text_dimensions}; make them with the encoder of the known items."
+            )
+        unit = table.normalised()
+        if self.guess is None:
+            return unit
+        guessed = self.guess.predict(unit)
+        second = guessed if self.method == "aligned" else unit
+        parts = {"cf": guessed, "text": second}
+        return np.concatenate([parts[name] for name in _PARTS[self.method]], axis=1)
+
+    def save(self, folder: Path) -> None:
+        """Write ``fusion.safetensors`` and ``fusion.json`` into the folder."""
+        arrays: dict[str, NDArray[Any]] = {"vectors": self.vectors}
+        if self.guess is not None:
+            arrays |= {_GUESS + name: array for name, array in self.guess.arrays().items()}
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(arrays, folder / "fusion.safetensors")
+        body = {
+            "method": self.method,
+            "text_dimensions": self.text_dimensions,
+            "facts": self.facts,
+        }
+        (folder / "fusion.json").write_text(json.dumps(body, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Fusion":
+        """Read what ``save`` wrote.
+
+        Raises:
+            ArtifactError: When a file is missing, damaged or of an unknown method.
+        """
+        try:
+            body = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))
+            method, facts = body["method"], body["facts"]
+            arrays = load_file(folder / "fusion.safetensors")
+            vectors = arrays.pop("vectors")
+            if method not in _PARTS:
+                raise ValueError(f"unknown method {method!r}, expected one of {list(_PARTS)}")
+            known = {name.removeprefix(_GUESS): array for name, array in arrays.items()}
+            guess = _guess(method, known) if known else None
+            return cls(method, vectors, body["text_dimensions"], guess, facts)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ArtifactError(
+                f"the vectors in {folder} cannot be read ({error}); run the index stage again."
+            ) from error
+
+
+def _guess(method: Vectors, arrays: dict[str, NDArray[Any]]) -> TextGuess:
+    if method != "aligned":
+        return CfPrediction.from_arrays(arrays)
+    # Reading other vectors needs no torch.
+    from genrec.tokenization.alignment import ModalityAdaption
+
+    return ModalityAdaption.from_arrays(arrays)
+
+
+def fuse(
+    method: Literal["text", "cf", "concatenation"],
+    tables: Mapping[str, EmbeddingTable],
+    *,
+    has_events: NDArray[np.bool_] | None = None,
+) -> Fusion:
+    """Put text and cf vectors side by side, each at length 1.
+
+    An item without a training event has a cf vector that nobody's choice has shaped; where its
+    text is known, what the texts and cf vectors of the others predict stands in for it. An item
+    without text has zeros there.
+
+    Args:
+        method: ``text``, ``cf`` or ``concatenation`` (cf, then text).
+        tables: ``text`` float32[n, dt], ``cf`` float32[n, dc]. ``cf`` needs the first only for
+            items without events and for new ones.
+        has_events: bool[n], which items occur in the training part; none when all do.
+
+    Raises:
+        DataError: When a table that is needed is missing or all zero, or rows differ in number.
+    """
+    _check(tables, _PARTS[method], has_events)
+    if method == "text":
+        text = tables["text"]
+        return Fusion(method, text.normalised(), text.vectors.shape[1], facts=_facts(text, None))
+    cf = tables["cf"].normalised()
+    if "text" not in tables:
+        return Fusion(method, cf, facts=_facts(None, has_events))
+    text = tables["text"]
+    unit = text.normalised()
+    events = _all_or(has_events, len(cf))
+    known = events & unit.any(axis=1)
+    guess = CfPrediction.fit(unit[known], cf[known])
+    cf[~events] = guess.predict(unit[~events])
+    parts = {"cf": cf, "text": unit}
+    vectors = np.concatenate([parts[name] for name in _PARTS[method]], axis=1)
+    facts = {**_facts(text, has_events), "cf_prediction": guess.facts}
+    return Fusion(method, vectors, text.vectors.shape[1], guess, facts)
+
+
+def fuse_aligned(
+    alignment: "Alignment",
+    text: EmbeddingTable,
+    *,
+    has_events: NDArray[np.bool_] | None = None,
+) -> Fusion:
+    """Join the two halves that joint training made agree: the integrated vector of PRORec.
+
+    It is E_C, then E_T, each at length 1. Both are of one space, so an item without a training
+    event has E_T in both halves, and an item without text E_C.
+
+    Args:
+        alignment: What ``alignment_training.align`` gave.
+        text: The text vectors it was given.
+        has_events: bool[n], which items occur in the training part; none when all do.
+
+    Raises:
+        DataError: When rows differ in number or all vectors of a table are zero.
+    """
+    tables = {"cf": EmbeddingTable(alignment.cf, {}), "text": text}
+    _check(tables, _PARTS["aligned"], has_events)
+    cf = tables["cf"].normalised()
+    adapted = alignment.adaption.predict(text.normalised())
+    silent = ~_all_or(has_events, len(cf))
+    cf[silent] = adapted[silent]
+    wordless = ~text.vectors.any(axis=1)
+    adapted[wordless] = cf[wordless]
+    vectors = np.concatenate([cf, adapted], axis=1)
+    width = text.vectors.shape[1]
+    return Fusion("aligned", vectors, width, alignment.adaption, _facts(text, has_events))
+
+
+def _check(
+    tables: Mapping[str, EmbeddingTable],
+    needed: tuple[str, ...],
+    has_events: NDArray[np.bool_] | None,
+) -> None:
+    """Refuse tables that are missing, all zero or of different catalogues."""
+    for name in needed:
+        if name not in tables:
+            raise DataError(f"the {name} vectors are needed and were not given.")
+        if not tables[name].vectors.any():
+            other = "cf" if name == "text" else "text"
+            raise DataError(
+                f"all {len(tables[name])} vectors of {name!r} are zero, so they tell no item from "
+                f"another; set index.vectors: {other}, or make the {name} vectors again."
+            )
+    rows = {name: len(table) for name, table in tables.items()}
+    if has_events is not None:
+        rows["has_events"] = len(has_events)
+    if len(set(rows.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in rows.items())
+        raise DataError(
+            f"the tables have different numbers of items ({listed}); make all of them from the "
+            "same dataset."
+        )
+
+
+def _all_or(has_events: NDArray[np.bool_] | None, items: int) -> NDArray[np.bool_]:
+    return np.ones(items, dtype=bool) if has_events is None else has_events
+
+
+def _facts(text: EmbeddingTable | None, has_events: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """Count the items that lack something."""
+    facts: dict[str, Any] = {}
+    if text is not None:
+        facts["items_without_text"] = int((~text.vectors.any(axis=1)).sum())
+    if has_events is not None:
+        facts["items_without_event"] = int((~has_events).sum())
+    return facts

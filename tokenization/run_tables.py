@@ -1,0 +1,126 @@
+"""What a run knows of its items: the tables that an indexer may learn from, read from folders."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec import artifacts
+from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.sasrec_training import Schedule
+from genrec.config_index import AlignmentConfig, IndexConfig
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError
+from genrec.runtime import Runtime
+from genrec.tokenization.alignment_training import align
+from genrec.tokenization.classic_semantic import USUAL_COLUMNS, category_paths
+from genrec.tokenization.fusion import Fusion, fuse, fuse_aligned
+from genrec.tokenization.indexer import ItemTables
+
+# Folder of the run and name of the table in it.
+_TABLES = {"cf": "items", "text": "vectors"}
+
+
+def read_vectors(run_folder: Path, section: IndexConfig, items: int) -> dict[str, EmbeddingTable]:
+    """Read the tables of vectors that the section asks for, checked to be of the run's dataset.
+
+    Raises:
+        ArtifactError: When a folder is missing, damaged or was made from another dataset.
+    """
+    return {name: _table(run_folder, name, items) for name in section.vectors_read}
+
+
+def _table(run_folder: Path, name: str, items: int) -> EmbeddingTable:
+    folder = run_folder / name
+    manifest = artifacts.verify(folder, name)
+    dataset = artifacts.read_manifest(run_folder / "dataset", "dataset")
+    table = EmbeddingTable.load(folder, _TABLES[name])
+    made_from = manifest.inputs.get("dataset", {}).get("digest")
+    if made_from != dataset.digest or len(table) != items:
+        raise ArtifactError(
+            f"{folder} has {len(table)} vectors made from dataset {str(made_from)[:12]}, but "
+            f"{run_folder / 'dataset'} is {dataset.digest[:12]} with {items} items; run the stage "
+            f"that writes {folder.name} again."
+        )
+    return table
+
+
+def fused(
+    run_folder: Path,
+    section: IndexConfig,
+    dataset: Dataset,
+    tables: dict[str, EmbeddingTable],
+    runtime: Runtime,
+) -> Fusion | None:
+    """Return the vectors to quantize; None for a method that reads none.
+
+    Raises:
+        DataError: When the vectors hold nothing to learn from.
+    """
+    if not section.quantizes:
+        return None
+    has_events = dataset.item_counts > 0
+    if section.vectors != "aligned":
+        return fuse(section.vectors, tables, has_events=has_events)
+    config = section.alignment
+    folder = run_folder / "cf"
+    alignment = align(
+        SasRecRanker.load(folder).network,
+        tables["text"],
+        dataset.sequences(),
+        Schedule(
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            seed=runtime.seed,
+        ),
+        temperature=config.temperature,
+        weight=config.weight,
+        device=runtime.torch_device(),
+        checkpoint=Checkpoint(
+            alignment_checkpoint(run_folder), _identity(run_folder, config, runtime.seed)
+        ),
+        quiet=runtime.quiet,
+    )
+    return fuse_aligned(alignment, tables["text"], has_events=has_events)
+
+
+def alignment_checkpoint(run_folder: Path) -> Path:
+    """Return where the alignment of a run goes on after a stop."""
+    return run_folder / "index.checkpoint" / "alignment"
+
+
+def _identity(run_folder: Path, config: AlignmentConfig, seed: int) -> dict[str, Any]:
+    digests = {name: artifacts.read_manifest(run_folder / name).digest for name in _TABLES}
+    return {"config": config.model_dump(mode="json"), "seed": seed, **digests}
+
+
+def item_tables(
+    dataset: Dataset,
+    section: IndexConfig,
+    vectors: NDArray[np.float32] | None,
+    tables: dict[str, EmbeddingTable],
+) -> ItemTables:
+    """Return all that is known of the items: what indexers learn from and reports compare with."""
+    columns = dataset.catalog.table.columns
+    named = section.classic.categories
+    has_categories = named is not None or any(name in columns for name in USUAL_COLUMNS)
+    return ItemTables(
+        item_ids=dataset.catalog.item_ids,
+        titles=dataset.catalog.titles,
+        vectors=vectors,
+        collaborative=tables["cf"].normalised() if "cf" in tables else None,
+        sequences=_by_first_event(dataset),
+        categories=category_paths(dataset.catalog, named) if has_categories else None,
+    )
+
+
+def _by_first_event(dataset: Dataset) -> Histories:
+    """Return the training sequences, the users who began first in front."""
+    sequences = dataset.sequences()
+    first = sequences.offsets[:-1]
+    return sequences.take(np.argsort(dataset.train.time[first], kind="stable"))
