@@ -49,6 +49,7 @@ def _show_run(run_folder: Path, recipe: "Recipe") -> None:
         answer("\n".join(_dataset_lines(run_folder / "dataset")))
     if artifacts.exists(run_folder / "index"):
         answer("\n".join(_index_lines(run_folder / "index")))
+        answer("\n".join(_generation_lines(run_folder)))
     timings = read_timings(run_folder)
     if timings:
         console.print(timings_table(timings))
@@ -103,11 +104,12 @@ def _rows(path: Path) -> int:
 def _index_lines(folder: Path) -> Iterator[str]:
     artifacts.verify(folder, "index")
     quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+    facts = artifacts.read_manifest(folder).facts
     sizes = " x ".join(str(size) for size in quality["level_sizes"])
     yield (
-        f"index: {quality['items']:,} items, codes {sizes}; "
-        f"{quality['collisions_before']['items_sharing']:,} items shared their codes before "
-        f"collisions were resolved, {quality['collisions_after']['items_sharing']:,} after"
+        f"index: {quality['items']:,} items by {facts['method']}, codes {sizes}; "
+        f"{facts['items_sharing_before']:,} items shared their codes before collisions were "
+        f"resolved ({facts['collision_policy']}), {facts['items_sharing']:,} after"
     )
     for row in quality["levels_after"]:
         yield (
@@ -115,6 +117,16 @@ def _index_lines(folder: Path) -> Iterator[str]:
             f"perplexity {row['perplexity']:.1f}"
         )
     yield f"  whole report: {folder / 'quality.md'}"
+
+
+def _generation_lines(run_folder: Path) -> Iterator[str]:
+    from genrec.semantic_ids.generations import lineage
+
+    for link in lineage(run_folder)[1:]:
+        yield (
+            f"  generation {link.number}: {link.added:,} items added, {link.removed:,} removed; "
+            f"{link.folder}"
+        )
 
 
 def _show_folder(folder: Path) -> None:
