@@ -1,0 +1,78 @@
+"""The Markdown page of the comparison of ways to index items."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from results_file import cell, machine_words, table
+
+Row = dict[str, Any]
+TITLES = {
+    "beauty": "Amazon 2014 Beauty: 12,101 items",
+    "games": "Amazon 2018 Games: 16,859 items",
+    "seeds": "Beauty again with other seeds: the leading ways",
+    "guarantees": "What is promised, checked",
+    "scale": "A million vectors",
+    "new-items": "Items that nothing was trained on",
+}
+_HOW = ("step", "part", "table", "command", "commit", "machine", "load_before", "seed_of_step",
+        "date", "timing")  # fmt: skip
+
+
+def page(body: Mapping[str, Any]) -> str:
+    """Return the page for what the JSON file holds."""
+    rows: list[Row] = body["rows"]
+    parts = [
+        "# Ways to index items",
+        "Every way gets the same dataset, text vectors and cf vectors, and the same small language "
+        "model is trained from scratch on its codes. Figures of a row are from one run.",
+    ]
+    for step in dict.fromkeys(row["step"] for row in rows):
+        own = [row for row in rows if row["step"] == step]
+        parts.append(f"## {TITLES[step]}")
+        for name in dict.fromkeys(row["table"] for row in own):
+            found = [row for row in own if row["table"] == name]
+            parts += [f"### {name.capitalize()}", _figures(found)]
+        if step == "seeds":
+            parts += ["### Means", _means(own)]
+        parts.append(_how(own))
+    notes = {"Seeds": body["seeds"], "Noise": body["noise"], **body["notes"]}
+    parts += ["## Notes", "\n".join(f"- {key}: {cell(value)}" for key, value in notes.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(rows: Sequence[Row]) -> str:
+    hidden = (*_HOW, *(key for row in rows for key in row if key.endswith(("_low", "_high"))))
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in hidden]
+    keys = [key for key in keys if any(row.get(key) is not None for row in rows)]
+    return table(keys, [[_cell(row, key) for key in keys] for row in rows])
+
+
+def _cell(row: Row, key: str) -> str:
+    text = cell(row.get(key))
+    if f"{key}_low" in row:
+        text += f" [{cell(row[f'{key}_low'])}, {cell(row[f'{key}_high'])}]"
+    return text
+
+
+def _means(rows: Sequence[Row]) -> str:
+    """Return the mean and the range over seeds of each way."""
+    lines = []
+    for name in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == name]
+        cells = [name, str(len(own))]
+        for metric in ("recall@10", "ndcg@10", "recall@50"):
+            values = [row[metric] for row in own]
+            mean = sum(values) / len(values)
+            cells.append(f"{mean:.4f} [{min(values):.4f}, {max(values):.4f}]")
+        lines.append(cells)
+    return table(["method", "seeds", "recall@10", "ndcg@10", "recall@50"], lines)
+
+
+def _how(rows: Sequence[Row]) -> str:
+    commits = sorted({row["commit"][:12] for row in rows})
+    facts = [
+        f"Commits: {', '.join(commits)}; from {min(row['date'] for row in rows)} to "
+        f"{max(row['date'] for row in rows)}",
+        f"Machine: {machine_words(rows[0]['machine'])}",
+    ]
+    return "\n".join(f"- {fact}" for fact in facts)
