@@ -2,10 +2,10 @@
 
 Steps: ``beauty`` and ``games`` index a data set in every way and train the same small model on each
 index; ``seeds`` repeats the leading ways on Beauty with other seeds; ``guarantees`` checks what
-one-to-one policies and seeds promise; ``scale`` indexes a million vectors; ``new-items`` adds items
-that nothing was trained on. A step puts its rows in place of its old ones in
-``results/indexing.json`` and ``results/indexing.md``; ways that were measured before are kept unless
-``--again`` is given, so a step that was stopped goes on.
+one-to-one policies and seeds promise; ``scale`` indexes a million vectors; ``new-items`` adds
+items that nothing was trained on. A step puts its rows in place of its old ones in
+``results/indexing.json`` and ``results/indexing.md``; ways that were measured before are kept
+unless ``--again`` is given, so a step that was stopped goes on.
 """
 
 import argparse

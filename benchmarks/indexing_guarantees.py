@@ -1,4 +1,4 @@
-"""What an index promises, counted on real items: no shared codes, codes that lead back, one seed."""
+"""What an index promises, counted on real items: no shared codes, codes lead back, one seed."""
 
 import json
 import subprocess

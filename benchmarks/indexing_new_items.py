@@ -1,9 +1,10 @@
 """Items that nothing was trained on: taken out of the data, added to the index, recommended.
 
-500 items are drawn by seed and taken out of items and histories. Data, cf models, text vectors, index
-and language model are made without them; ``genrec index add`` then names them. Every event with one
-of them, and with known items before it, is an example. The model ranks all items, old and new; so
-does the baseline, which takes the items whose texts are nearest to those of the newest history items.
+500 items are drawn by seed and taken out of items and histories. Data, cf models, text vectors,
+index and language model are made without them; ``genrec index add`` then names them. Every event
+with one of them, and with known items before it, is an example. The model ranks all items, old and
+new; so does the baseline, which takes the items whose texts are nearest to those of the newest
+items of the history.
 """
 
 from pathlib import Path
@@ -76,7 +77,7 @@ def _train_without(
     held_out: set[int],
     text_model: Path | None,
 ) -> Path:
-    """Write the data without the items and run everything up to the model; return the run folder."""
+    """Write the data without the items and run all stages up to the model; return the run."""
     source = folder / "data"
     source.mkdir(exist_ok=True)
     gone = pl.col("item_id").is_in(sorted(held_out))

@@ -1,4 +1,4 @@
-"""Run folders of the comparison: one prepared a data set, one an index, made by the command line."""
+"""Run folders of the comparison: one a data set, one an index, made by the command line."""
 
 import json
 import lzma
