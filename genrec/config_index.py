@@ -11,12 +11,12 @@ class RqVaeConfig(Section):
     """RQ-VAE of LC-Rec: an autoencoder with residual codebooks in between."""
 
     hidden: list[Annotated[int, Field(ge=1)]] = setting(
-        [512, 256, 128], "Widths of the encoder's layers; the decoder mirrors them.", "dimensions"
+        [512], "Widths of the encoder's layers; the decoder mirrors them.", "dimensions"
     )
     dimensions: int = setting(32, "Width of the codebooks.", "dimensions", ge=1)
-    epochs: int = setting(300, "Passes over the items.", "epochs", ge=1)
+    epochs: int = setting(200, "Passes over the items.", "epochs", ge=1)
     batch_size: int = setting(1024, "Items in a step.", "items", ge=2)
-    learning_rate: float = setting(1e-3, "Peak step size of AdamW.", gt=0)
+    learning_rate: float = setting(2e-3, "Peak step size of AdamW.", gt=0)
     weight_decay: float = setting(1e-4, "Weight decay of AdamW.", ge=0)
     commitment: float = setting(0.25, "Weight of the commitment loss.", ge=0)
     uniform_mapping: bool = setting(
@@ -39,9 +39,9 @@ class RqVaeConfig(Section):
 class AlignmentConfig(Section):
     """PRORec: text and cf vectors of an item learned to agree before they are quantized."""
 
-    temperature: float = setting(0.07, "Temperature of the contrastive loss.", gt=0)
-    weight: float = setting(0.1, "Weight of the contrastive loss beside next-item loss.", ge=0)
-    epochs: int = setting(20, "Passes over the training sequences.", "epochs", ge=1)
+    temperature: float = setting(0.5, "Temperature of the contrastive loss.", gt=0)
+    weight: float = setting(0.5, "Weight of the contrastive loss beside next-item loss.", ge=0)
+    epochs: int = setting(10, "Passes over the training sequences.", "epochs", ge=1)
     learning_rate: float = setting(1e-3, "Step size of AdamW.", gt=0)
     weight_decay: float = setting(1e-4, "Weight decay of AdamW.", ge=0)
 

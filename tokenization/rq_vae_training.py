@@ -46,9 +46,9 @@ class Schedule:
         seed: Seed of initial weights, batches and revivals.
     """
 
-    epochs: int = 300
+    epochs: int = 200
     batch_size: int = 1024
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     seed: int = 42
 
@@ -257,7 +257,10 @@ class _Trainer:
 
     def _step(self, rows: NDArray[np.int64], generator: np.random.Generator) -> float:
         x = self._scaled(rows)
-        latents = self.network.quantize(self.network.encoder(x))
+        encoded = self.network.encoder(x)
+        if not encoded.isfinite().all():
+            return float("nan")
+        latents = self.network.quantize(encoded)
         loss: Tensor = functional.mse_loss(self.network.decoder(latents.quantized), x)
         loss = loss + latents.loss
         loss = loss + self.letter(

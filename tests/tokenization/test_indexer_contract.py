@@ -21,6 +21,10 @@ from genrec.tokenization.classic_numbers import (
 from genrec.tokenization.classic_semantic import SemanticIndexer
 from genrec.tokenization.classic_title import TitleIndexer
 from genrec.tokenization.indexer import Indexer, ItemTables
+from genrec.tokenization.product import ProductQuantizer
+from genrec.tokenization.residual_kmeans import ResidualKMeans
+from genrec.tokenization.rq_vae import RqVae
+from genrec.tokenization.vector_indexer import VectorIndexer
 
 TABLES = ("vectors", "collaborative", "sequences", "categories")
 
@@ -40,6 +44,19 @@ class Method:
     by_id: bool = True
 
 
+SMALL = {"hidden": [8], "dimensions": 4, "epochs": 2, "batch_size": 16, "minimum_usage": 0.0}
+LETTER = {"collaborative_weight": 0.1, "diversity_weight": 0.1, "diversity_clusters": 2}
+
+
+def vectors(build, *, collaborative=False):
+    """A quantizer as indexer: items may collide, and k-means starts from rows drawn by number."""
+    return Method(
+        lambda: VectorIndexer("quantizer", build, collaborative=collaborative),
+        unique=False,
+        by_id=False,
+    )
+
+
 METHODS = {
     "random": Method(lambda: RandomIndexer(7)),
     "independent": Method(IndependentIndexer),
@@ -49,6 +66,12 @@ METHODS = {
     "semantic": Method(SemanticIndexer),
     "hybrid_collaborative": Method(lambda: HybridIndexer(CollaborativeIndexer(3, 8))),
     "hybrid_semantic": Method(lambda: HybridIndexer(SemanticIndexer())),
+    "residual_kmeans": vectors(lambda seed: ResidualKMeans(2, 5, seed=seed)),
+    "balanced": vectors(lambda seed: ResidualKMeans(2, 5, balanced=True, seed=seed)),
+    "normalised": vectors(lambda seed: ResidualKMeans(2, 5, normalise_residuals=True, seed=seed)),
+    "product": vectors(lambda seed: ProductQuantizer(2, 5, seed=seed)),
+    "rq_vae": vectors(lambda seed: RqVae(2, 5, **SMALL, seed=seed)),
+    "letter": vectors(lambda seed: RqVae(2, 5, **SMALL, **LETTER, seed=seed), collaborative=True),
 }
 
 

@@ -54,7 +54,7 @@ def test_codes_are_the_nearest_and_the_loss_is_that_of_the_paper():
     np.testing.assert_array_equal(quantization.codes, codes)
     # |v - r|^2 is what the level leaves; codebook and commitment loss have the same value.
     losses = [1.25 * (rest**2).mean() for rest in residuals[1:]]
-    assert float(quantization.loss) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert float(quantization.loss.detach()) == pytest.approx(np.mean(losses), rel=1e-5)
     np.testing.assert_allclose(
         quantization.quantized.detach(), z.numpy() - residuals[-1], atol=1e-5
     )

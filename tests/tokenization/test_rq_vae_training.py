@@ -21,6 +21,7 @@ def clusters(n=240, d=6, seed=0):
 
 
 X = clusters()
+ASSIGN = rq_vae_training._Trainer._assign
 LETTER = Letter(0.1, 0.1, 2, np.random.default_rng(1).normal(size=(240, 3)).astype(np.float32))
 
 
@@ -56,7 +57,8 @@ def test_learns_to_reconstruct():
     assert [entry.epoch for entry in log] == list(range(5, 201, 5))
     assert log[0].error > 0.5
     assert best_round(log).error < 0.2
-    assert best_round(log).collision_rate < 0.75
+    # 240 items share 64 tuples; most of them are in use.
+    assert len(X) * (1 - best_round(log).collision_rate) > 50
     with torch.no_grad():
         assigned = network.assign(network.encoder(torch.from_numpy(scaled(X))))
     # Items of one cluster start with the same code, those of others mostly with another.
@@ -160,11 +162,10 @@ def test_a_checkpoint_of_other_data_is_not_continued(tmp_path, caplog):
 def scripted(monkeypatch, errors):
     """Give out these errors round after round; return the weights at each."""
     errors, seen = iter(errors), []
-    assign = rq_vae_training._Trainer._assign
 
     def with_error(trainer):
         seen.append(copy.deepcopy(trainer.network))
-        return assign(trainer)[0], next(errors)
+        return ASSIGN(trainer)[0], next(errors)
 
     monkeypatch.setattr(rq_vae_training._Trainer, "_assign", with_error)
     return seen
