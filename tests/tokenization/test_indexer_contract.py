@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,8 +45,18 @@ class Method:
     by_id: bool = True
 
 
-SMALL = {"hidden": [8], "dimensions": 4, "epochs": 2, "batch_size": 16, "minimum_usage": 0.0}
-LETTER = {"collaborative_weight": 0.1, "diversity_weight": 0.1, "diversity_clusters": 2}
+SMALL: dict[str, Any] = {
+    "hidden": [8],
+    "dimensions": 4,
+    "epochs": 2,
+    "batch_size": 16,
+    "minimum_usage": 0.0,
+}
+LETTER: dict[str, Any] = {
+    "collaborative_weight": 0.1,
+    "diversity_weight": 0.1,
+    "diversity_clusters": 2,
+}
 
 
 def vectors(build, *, collaborative=False):
