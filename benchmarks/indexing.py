@@ -3,9 +3,9 @@
 Steps: ``beauty`` and ``games`` index a data set in every way and train the same small model on each
 index; ``seeds`` repeats the leading ways on Beauty with other seeds; ``guarantees`` checks what
 one-to-one policies and seeds promise; ``scale`` indexes a million vectors; ``new-items`` adds
-items that nothing was trained on. A step puts its rows in place of its old ones in
-``results/indexing.json`` and ``results/indexing.md``; ways that were measured before are kept
-unless ``--again`` is given, so a step that was stopped goes on.
+items that nothing was trained on; ``page`` opens a report in a browser. A step puts its rows in
+place of its old ones in ``results/indexing.json`` and ``results/indexing.md``; ways that were
+measured before are kept unless ``--again`` is given, so a step that was stopped goes on.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import indexing_browser
 import indexing_guarantees
 import indexing_new_items
 import indexing_page
@@ -103,6 +104,12 @@ def _new_items(step: str, options: argparse.Namespace) -> None:
     _keep(options, step, step, rows, f"benchmarks/indexing.py {step}")
 
 
+def _page(step: str, options: argparse.Namespace) -> None:
+    run_folder = options.runs / "beauty-kmeans-concatenation"
+    rows = indexing_browser.measure(run_folder, options.runs / "page.png")
+    _keep(options, step, step, rows, f"benchmarks/indexing.py {step}")
+
+
 _STEPS = {
     "beauty": _compare,
     "games": _compare,
@@ -110,6 +117,7 @@ _STEPS = {
     "guarantees": _guarantees,
     "scale": _scale,
     "new-items": _new_items,
+    "page": _page,
 }
 
 

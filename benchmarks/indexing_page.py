@@ -13,6 +13,7 @@ TITLES = {
     "guarantees": "What is promised, checked",
     "scale": "A million vectors",
     "new-items": "Items that nothing was trained on",
+    "page": "The report in a browser",
 }
 _HOW = ("step", "part", "table", "command", "commit", "machine", "load_before", "seed_of_step",
         "date", "timing")  # fmt: skip
