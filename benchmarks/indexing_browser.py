@@ -1,4 +1,4 @@
-"""The report of an index in a browser: does it open, and does it ask for anything from elsewhere?"""
+"""The report of an index in a browser: does it open, and does it ask for anything elsewhere?"""
 
 import json
 import shutil
