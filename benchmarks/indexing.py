@@ -150,17 +150,21 @@ def _keep(
     print(f"{step} {part}: kept", file=sys.stderr, flush=True)
 
 
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks/indexing.py", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
     add("steps", nargs="+", choices=list(_STEPS), metavar="STEP", help=", ".join(_STEPS))
-    add("--data", type=Path, required=True, help="folder that holds the data sets")
-    add("--text-model", type=Path, help="folder of a sentence-transformers model (MiniLM)")
+    add("--data", type=_absolute, required=True, help="folder that holds the data sets")
+    add("--text-model", type=_absolute, help="folder of a sentence-transformers model (MiniLM)")
     add("--methods", nargs="+", choices=[each.name for each in METHODS], metavar="METHOD")
-    add("--runs", type=Path, default=ROOT / "runs" / "indexing", help="folder for run folders")
-    add("--results", type=Path, default=RESULTS, help="folder of indexing.json and indexing.md")
+    add("--runs", type=_absolute, default=ROOT / "runs" / "indexing", help="folder for run folders")
+    add("--results", type=_absolute, default=RESULTS, help="folder of indexing.json and indexing.md")
     add("--items", type=int, default=1_000_000, help="scale: items")
     add("--dimensions", type=int, default=768, help="scale: dimensions")
     add("--again", action="store_true", help="measure again what was measured before")
