@@ -164,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--text-model", type=_absolute, help="folder of a sentence-transformers model (MiniLM)")
     add("--methods", nargs="+", choices=[each.name for each in METHODS], metavar="METHOD")
     add("--runs", type=_absolute, default=ROOT / "runs" / "indexing", help="folder for run folders")
-    add("--results", type=_absolute, default=RESULTS, help="folder of indexing.json and indexing.md")
+    add("--results", type=_absolute, default=RESULTS, help="folder of the results files")
     add("--items", type=int, default=1_000_000, help="scale: items")
     add("--dimensions", type=int, default=768, help="scale: dimensions")
     add("--again", action="store_true", help="measure again what was measured before")
