@@ -9,6 +9,7 @@ measured before are kept unless ``--again`` is given, so a step that was stopped
 """
 
 import argparse
+import fcntl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,6 +134,17 @@ def _keep(
     options: argparse.Namespace, step: str, part: str, rows: list[dict[str, Any]], command: str
 ) -> None:
     """Put the rows of one part of a step in place of its old ones and write the files."""
+    options.results.mkdir(parents=True, exist_ok=True)
+    with (options.results / f".{NAME}.lock").open("w") as lock:
+        # Two data sets may be measured at once; each waits for the other here.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _write(options, step, part, rows, command)
+    print(f"{step} {part}: kept", file=sys.stderr, flush=True)
+
+
+def _write(
+    options: argparse.Namespace, step: str, part: str, rows: list[dict[str, Any]], command: str
+) -> None:
     kept = [row for row in _read(options) if (row["step"], row["part"]) != (step, part)]
     known = stamp(f"python {command}", None)
     kept += [{"step": step, "part": part, **row, **known} for row in rows]
@@ -147,7 +159,6 @@ def _keep(
         folder=options.results,
         page=indexing_page.page,
     )
-    print(f"{step} {part}: kept", file=sys.stderr, flush=True)
 
 
 def _absolute(text: str) -> Path:

@@ -42,10 +42,12 @@ def prepare(folder: Path, data: Path, text_model: Path | None) -> Path:
 
 def baselines(prepared: Path) -> list[Row]:
     """Measure popularity, transition counts and SASRec on the same test users."""
+    folder = prepared.with_name(f"{prepared.name}-baselines")
+    _share(prepared, folder)
     models = "recommend.models=[popularity, transition, sasrec]"
     for verb in ("recommend", "evaluate"):
-        _genrec(verb, prepared, *_set([models]))
-    report = Report.load(prepared / "report")
+        _genrec(verb, folder, *_set([models, f"name={folder.name}"]))
+    report = Report.load(folder / "report")
     return [{"table": "baselines", "method": row["model"], **_metrics(row)} for row in report.rows]
 
 
