@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.config import Recipe
+from genrec.config_index import IndexConfig
 from genrec.data.dataset import Dataset
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
@@ -82,7 +84,33 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     built = build_index(
         indexer, tables, section.collisions, facts=facts, seed=runtime.seed, quiet=runtime.quiet
     )
-    built.quality["forecast"] = forecast_of(built.index, dataset, runtime)
+    folder = write(run_folder, built, section, dataset, runtime, inputs=inputs, fusion=fusion)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return folder
+
+
+def write(
+    run_folder: Path,
+    built: BuiltIndex,
+    section: IndexConfig,
+    dataset: Dataset,
+    runtime: Runtime,
+    *,
+    inputs: Mapping[str, Path],
+    fusion: Fusion | None = None,
+) -> Path:
+    """Forecast how well an index will do and write it as the index of a run.
+
+    Args:
+        run_folder: Folder of the run.
+        built: The index and how good it is.
+        section: What the recipe says about it.
+        dataset: Of the run; the forecast is for its validation part, where there is one.
+        runtime: Seed and whether to show progress.
+        inputs: Folders that it was made from.
+        fusion: The vectors that were quantized, and what makes those of new items.
+    """
+    quality = {**built.quality, "forecast": _forecast(built.index, dataset, runtime)}
     folder = run_folder / "index"
     with artifacts.writing(
         folder,
@@ -92,20 +120,13 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         inputs=inputs,
         facts=built.index.facts,
     ) as partial:
-        save(built, fusion, partial)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+        replace(built, quality=quality).save(partial)
+        if fusion is not None:
+            fusion.save(partial)
     return folder
 
 
-def save(built: BuiltIndex, fusion: Fusion | None, folder: Path) -> None:
-    """Write an index and what it needs to name new items."""
-    built.save(folder)
-    if fusion is not None:
-        fusion.save(folder)
-
-
-def forecast_of(index: ItemIndex, dataset: Dataset, runtime: Runtime) -> dict[str, Any] | None:
-    """Forecast recommendations with these codes; None when there is no validation example."""
+def _forecast(index: ItemIndex, dataset: Dataset, runtime: Runtime) -> dict[str, Any] | None:
     validation = dataset.histories("validation")
     if not len(validation):
         return None

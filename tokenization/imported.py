@@ -3,11 +3,10 @@
 import logging
 from pathlib import Path
 
-from genrec import artifacts
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.runtime import Runtime
-from genrec.tokenization.build import forecast_of, settled
+from genrec.tokenization.build import settled, write
 from genrec.tokenization.exchange import Format, KeyedBy, import_index
 from genrec.tokenization.run_tables import item_tables
 
@@ -61,15 +60,5 @@ def import_into(
         seed=runtime.seed,
         quiet=runtime.quiet,
     )
-    built.quality["forecast"] = forecast_of(built.index, dataset, runtime)
-    folder = run_folder / "index"
-    with artifacts.writing(
-        folder,
-        "index",
-        seed=runtime.seed,
-        config=section.model_dump(mode="json"),
-        inputs={"dataset": run_folder / "dataset"},
-        facts=built.index.facts,
-    ) as partial:
-        built.save(partial)
-    return folder
+    inputs = {"dataset": run_folder / "dataset"}
+    return write(run_folder, built, section, dataset, runtime, inputs=inputs)
