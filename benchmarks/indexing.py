@@ -94,7 +94,7 @@ def _guarantees(step: str, options: argparse.Namespace) -> None:
 def _scale(step: str, options: argparse.Namespace) -> None:
     source = options.data / SETS["beauty"] / "emb_minilm_f16.npy"
     rows = indexing_scale.measure(options.items, options.dimensions, source)
-    rows = [{"table": "scale", **row} for row in rows]
+    rows = [{"table": "scale", "work": row.pop("part"), **row} for row in rows]
     _keep(options, step, step, rows, f"benchmarks/indexing.py {step} --items {options.items}")
 
 

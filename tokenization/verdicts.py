@@ -13,6 +13,7 @@ MOST_MOVED = 0.1
 MOST_ADDED_DISTANCE = 1.0
 LEAST_USED = 0.5
 LEAST_EVEN = 0.5
+LEAST_EVEN_LATER = 0.25
 LARGEST_SHARE = 0.05
 LARGEST_TIMES_EVEN = 5.0
 MOST_ERROR = 0.6
@@ -132,14 +133,24 @@ def _used(quality: dict[str, Any]) -> Verdict:
 
 
 def _even(quality: dict[str, Any]) -> Verdict:
-    first = (quality["levels_before"] or quality["levels_after"])[0]
-    share = first["perplexity"] / first["size"]
-    value = f"{first['perplexity']:.3g} of {first['size']:,}"
-    words = f"As varied as {first['perplexity']:.3g} codes that are all used alike. "
-    if share >= LEAST_EVEN:
-        return Verdict("Evenness of the first code", value, "good", words + "Items spread well.")
-    words += "Items crowd into a part of them, about which the first code then says little."
-    return Verdict("Evenness of the first code", value, "look", words)
+    levels = quality["levels_before"] or quality["levels_after"]
+    # Later levels tell apart what is left of few items each, so less is asked of them.
+    least = [LEAST_EVEN] + [LEAST_EVEN_LATER] * (len(levels) - 1)
+    shares = [row["perplexity"] / row["size"] for row in levels]
+    worst = min(range(len(levels)), key=lambda level: shares[level] / least[level])
+    row = levels[worst]
+    name, value = "Evenness, worst level", f"{row['perplexity']:.3g} of {row['size']:,}"
+    words = (
+        f"The codes of level {worst + 1} are as varied as {row['perplexity']:.3g} codes that are "
+        "all used alike. "
+    )
+    if shares[worst] >= least[worst]:
+        return Verdict(name, value, "good", words + "Items spread well.")
+    words += (
+        "Items crowd into a part of them, about which the code then says little; "
+        "index.normalise_residuals or index.balanced spreads them."
+    )
+    return Verdict(name, value, "look", words)
 
 
 def _largest(quality: dict[str, Any]) -> Verdict:

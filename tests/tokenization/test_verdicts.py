@@ -42,7 +42,7 @@ def test_what_was_not_measured_is_unknown_and_not_zero():
     assert known == {
         "Items that share their codes",
         "Codes in use, worst level",
-        "Evenness of the first code",
+        "Evenness, worst level",
         "Largest first code",
     }
     assert all(
