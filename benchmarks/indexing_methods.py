@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 # Shape of the codes of the methods that let one choose it.
-SHAPE = ("index.levels=3", "index.codes_per_level=256")
+PLAIN = "index.normalise_residuals=false"
+SHAPE = ("index.levels=3", "index.codes_per_level=256", PLAIN)
 RQ_VAE = (*SHAPE, "index.method=rq_vae")
 TEXT, CF, ALIGNED = "index.vectors=text", "index.vectors=cf", "index.vectors=aligned"
 
@@ -29,11 +30,11 @@ METHODS = (
     Method("kmeans-concatenation", SHAPE),
     Method("kmeans-aligned", (*SHAPE, ALIGNED)),
     Method("kmeans-balanced", (*SHAPE, "index.balanced=true")),
-    Method("kmeans-normalised", (*SHAPE, "index.normalise_residuals=true")),
+    Method("kmeans-normalised", (*SHAPE[:-1], "index.normalise_residuals=true")),
     Method("kmeans-extra-digit", (*SHAPE, "index.collisions=extra_digit")),
     Method("kmeans-shared", (*SHAPE, "index.collisions=shared")),
-    Method("kmeans-4-levels", ("index.levels=4", "index.codes_per_level=256")),
-    Method("kmeans-2-levels", ("index.levels=2", "index.codes_per_level=512")),
+    Method("kmeans-4-levels", ("index.levels=4", "index.codes_per_level=256", PLAIN)),
+    Method("kmeans-2-levels", ("index.levels=2", "index.codes_per_level=512", PLAIN)),
     Method("product", (*SHAPE, "index.method=product")),
     Method("rqvae-text", (*RQ_VAE, TEXT, "index.collisions=sinkhorn")),
     Method("rqvae", (*RQ_VAE, "index.collisions=sinkhorn")),

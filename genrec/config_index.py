@@ -110,7 +110,7 @@ class IndexConfig(Section):
         False, "residual_kmeans: no code has more than its equal share of items at a level."
     )
     normalise_residuals: bool = setting(
-        False, "residual_kmeans: what is left after a level is scaled to length 1."
+        True, "residual_kmeans: what is left after a level is scaled to length 1."
     )
     rotate: bool = setting(True, "product: learn a rotation first (OPQ).")
     rq_vae: RqVaeConfig = setting(RqVaeConfig(), "Settings of method rq_vae.")
