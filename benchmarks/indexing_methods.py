@@ -43,6 +43,10 @@ METHODS = (
         (*RQ_VAE, "index.rq_vae.uniform_mapping=false", "index.collisions=sinkhorn"),
     ),
     Method(
+        "rqvae-text-not-uniform",
+        (*RQ_VAE, TEXT, "index.rq_vae.uniform_mapping=false", "index.collisions=sinkhorn"),
+    ),
+    Method(
         "rqvae-letter",
         (
             *RQ_VAE,

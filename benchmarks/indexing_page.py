@@ -19,6 +19,19 @@ _HOW = ("step", "part", "table", "command", "commit", "machine", "load_before", 
         "date", "timing")  # fmt: skip
 
 
+# Two ways that differ in one thing, and what the papers say about it.
+UNIFORM = "uniform mapping: fewer items share codes, at equal reconstruction"
+FUSION = "aligned vectors (PRORec) above concatenation"
+CLAIMS = (
+    (UNIFORM, "rqvae", "rqvae-not-uniform"),
+    (UNIFORM, "rqvae-text", "rqvae-text-not-uniform"),
+    (FUSION, "kmeans-aligned", "kmeans-concatenation"),
+    (FUSION, "rqvae-aligned", "rqvae"),
+)
+# Errors nearer to each other than this share are equal.
+EQUAL_ERROR = 0.02
+
+
 def page(body: Mapping[str, Any]) -> str:
     """Return the page for what the JSON file holds."""
     rows: list[Row] = body["rows"]
@@ -33,6 +46,8 @@ def page(body: Mapping[str, Any]) -> str:
         for name in dict.fromkeys(row["table"] for row in own):
             found = [row for row in own if row["table"] == name]
             parts += [f"### {name.capitalize()}", _figures(found)]
+        if claims := _claims(own):
+            parts += ["### Claims of the papers", claims]
         if step == "seeds":
             parts += ["### Means", _means(own)]
         parts.append(_how(own))
@@ -53,6 +68,39 @@ def _cell(row: Row, key: str) -> str:
     if f"{key}_low" in row:
         text += f" [{cell(row[f'{key}_low'])}, {cell(row[f'{key}_high'])}]"
     return text
+
+
+def _claims(rows: Sequence[Row]) -> str:
+    """Return the claims that the rows of a data set speak about; empty when there are none."""
+    found = {row["method"]: row for row in rows if row["table"] == "methods"}
+    lines = []
+    for claim, one, other in CLAIMS:
+        if one not in found or other not in found:
+            continue
+        judge = _uniform if claim == UNIFORM else _fusion
+        lines.append([claim, one, other, *judge(found[one], found[other])])
+    header = ["claim", "with", "without", "figures", "verdict"]
+    return table(header, lines) if lines else ""
+
+
+def _uniform(one: Row, other: Row) -> tuple[str, str]:
+    sharing = f"{one['sharing_before']} and {other['sharing_before']} items share codes"
+    errors = f"error {one['reconstruction']:.4g} and {other['reconstruction']:.4g}"
+    equal = one["reconstruction"] <= other["reconstruction"] * (1 + EQUAL_ERROR)
+    less = other["sharing_before"] - one["sharing_before"]
+    # Two standard errors of a difference of counts.
+    noise = 2 * (one["sharing_before"] + other["sharing_before"]) ** 0.5
+    if abs(less) <= noise and equal:
+        return f"{sharing}; {errors}", "**no difference beyond noise**"
+    return f"{sharing}; {errors}", "holds" if less > noise and equal else "**fails**"
+
+
+def _fusion(one: Row, other: Row) -> tuple[str, str]:
+    figures = f"NDCG@10 {_cell(one, 'ndcg@10')} and {_cell(other, 'ndcg@10')}"
+    if one["ndcg@10_low"] > other["ndcg@10_high"]:
+        return figures, "holds"
+    below = one["ndcg@10_high"] < other["ndcg@10_low"]
+    return figures, "**fails**" if below else "**no difference beyond noise**"
 
 
 def _means(rows: Sequence[Row]) -> str:

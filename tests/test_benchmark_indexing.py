@@ -64,3 +64,16 @@ def test_rows_replace_those_of_the_same_part_and_keep_the_others(tmp_path):
     indexing._keep(options, "beauty", "random", [row | {"recall@10": 0.2}], "x")
     kept = {row["step"]: row["recall@10"] for row in indexing._read(options)}
     assert kept == {"beauty": 0.2, "games": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("with_it", "without", "verdict"),
+    [((100, 0.5), (200, 0.5), "holds"), ((198, 0.5), (200, 0.5), "no difference"),
+     ((200, 0.5), (100, 0.5), "fails"), ((100, 0.6), (200, 0.5), "fails")],
+)  # fmt: skip
+def test_a_claim_holds_only_beyond_noise_and_at_equal_error(with_it, without, verdict):
+    rows = [
+        {"table": "methods", "method": name, "sharing_before": sharing, "reconstruction": error}
+        for name, (sharing, error) in (("rqvae", with_it), ("rqvae-not-uniform", without))
+    ]
+    assert verdict in indexing_page._claims(rows)
