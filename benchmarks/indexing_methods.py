@@ -31,6 +31,10 @@ METHODS = (
     Method("kmeans-aligned", (*SHAPE, ALIGNED)),
     Method("kmeans-balanced", (*SHAPE, "index.balanced=true")),
     Method("kmeans-normalised", (*SHAPE[:-1], "index.normalise_residuals=true")),
+    Method(
+        "kmeans-normalised-2-levels",
+        ("index.levels=2", "index.codes_per_level=256", "index.normalise_residuals=true"),
+    ),
     Method("kmeans-extra-digit", (*SHAPE, "index.collisions=extra_digit")),
     Method("kmeans-shared", (*SHAPE, "index.collisions=shared")),
     Method("kmeans-4-levels", ("index.levels=4", "index.codes_per_level=256", PLAIN)),
