@@ -3,9 +3,9 @@
 500 items are drawn by seed and taken out of items and histories. Data, cf models, text vectors,
 index and language model are made without them; ``genrec index add`` then names them. Every event
 with one of them, and with known items before it, is an example. The model ranks all items, old and
-new, with several weights of new items (0 leaves them to the model); so does the baseline, which takes
-the items whose texts are nearest to those of the newest items of the history. What the old items lose
-by it is measured on the test events of the data without the new items.
+new, with several weights of new items (0 leaves them to the model); so does the baseline, which
+takes the items whose texts are nearest to those of the newest items of the history. What the old
+items lose by it is measured on the test events of the data without the new items.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ def _lists(ranker: GenerativeRanker, histories: list[Rows], exclude: list[Rows])
 
 
 def _old_examples(run_folder: Path) -> tuple[list[Rows], Ints]:
-    """Return histories and targets of test events, drawn by seed; rows of a generation are equal."""
+    """Return histories and targets of test events, by seed; a generation keeps the rows."""
     test = Dataset.load(run_folder / "dataset").histories("test")
     draw = np.random.default_rng(SEED).permutation(len(test))[:EXAMPLES]
     return [test[row] for row in draw.tolist()], test.target[draw].astype(np.int64)
