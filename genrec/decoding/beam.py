@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genrec.decoding.new_items import NewItemShares
-from genrec.decoding.rules import Exclusions
+from genrec.decoding.rules import BatchRules
 from genrec.decoding.trie import PrefixTrie
 
 
@@ -43,7 +43,7 @@ def beam_search(
     trie: PrefixTrie,
     scorer: CodeScorer,
     width: int,
-    exclusions: Exclusions | None = None,
+    rules: BatchRules | None = None,
     shares: NewItemShares | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the best items of every request in a batch.
@@ -56,7 +56,7 @@ def beam_search(
         trie: The catalogue.
         scorer: The model, already given the histories.
         width: Prefixes kept after each level.
-        exclusions: Items each request must not get.
+        rules: What each request may get.
         shares: What items get that the model never saw.
 
     Returns:
@@ -67,15 +67,15 @@ def beam_search(
     batch, device = len(log_probabilities), log_probabilities.device
     nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
     scores = torch.zeros(batch, 1, device=device)
-    rules = (width, exclusions, shares)
-    nodes, scores, parents = _expand(trie, 0, nodes, scores, log_probabilities, *rules)
+    options = (width, rules, shares)
+    nodes, scores, parents = _expand(trie, 0, nodes, scores, log_probabilities, *options)
     for level in range(1, len(trie.levels)):
-        codes = trie.levels[level - 1].code[nodes]
+        codes = trie.levels[level - 1].code[nodes].long()
         log_probabilities = scorer.next(level, codes, parents).float()
-        nodes, scores, parents = _expand(trie, level, nodes, scores, log_probabilities, *rules)
+        nodes, scores, parents = _expand(trie, level, nodes, scores, log_probabilities, *options)
     if trie.sharing is not None:
-        nodes, scores = _open(trie, nodes, scores, width, exclusions)
-    items = torch.where(scores > -torch.inf, trie.item_of_leaf[nodes], -1)
+        nodes, scores = _open(trie, nodes, scores, width, rules)
+    items = torch.where(scores > -torch.inf, trie.item_of_leaf[nodes].long(), -1)
     return items, scores
 
 
@@ -86,14 +86,14 @@ def _expand(
     scores: Tensor,
     log_probabilities: Tensor,
     width: int,
-    exclusions: Exclusions | None,
+    rules: BatchRules | None,
     shares: NewItemShares | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Extend every kept prefix by one code and keep the best; nodes, scores, parents [B, W]."""
     children, real = trie.children(level, nodes)
-    if exclusions is not None:
-        real = real & exclusions.allows(level, children)
-    code = trie.levels[level].code[children]
+    if rules is not None:
+        real = real & rules.allows(level, children)
+    code = trie.levels[level].code[children].long()
     step = torch.gather(log_probabilities, 2, code)
     if shares is not None:
         step = shares.applied(level, children, step)
@@ -104,15 +104,16 @@ def _expand(
 
 
 def _open(
-    trie: PrefixTrie, nodes: Tensor, scores: Tensor, width: int, exclusions: Exclusions | None
+    trie: PrefixTrie, nodes: Tensor, scores: Tensor, width: int, rules: BatchRules | None
 ) -> tuple[Tensor, Tensor]:
     """Put the items of every kept tuple in its place, best first; leaves and scores [B, W]."""
     level = len(trie.levels)
     # Of the first items of a tuple no more can be passed over than a request excludes.
-    most = width + (0 if exclusions is None else exclusions.most)
+    passed_over = 0 if rules is None else rules.most_passed_over
+    most = None if passed_over is None else width + passed_over
     leaves, real = trie.children(level, nodes, most)
-    if exclusions is not None:
-        real = real & exclusions.allows(level, leaves)
+    if rules is not None:
+        real = real & rules.allows(level, leaves)
     total = scores.unsqueeze(-1).masked_fill(~real, -torch.inf).flatten(1)
     # A stable sort, unlike topk, leaves items of one score in the order of their popularity.
     best, place = total.sort(dim=1, descending=True, stable=True)

@@ -50,17 +50,19 @@ class NewItemShares:
         known_item = item_counts > 0
         if weight == 0 or known_item.all() or not known_item.any():
             return None
+        device = trie.item_of_leaf.device
+        known_before = _running_sum(known_item.to(device)[trie.item_of_leaf])
         new, log_share = [], []
-        for level in trie.levels:
-            known = torch.zeros(len(level), dtype=torch.int64)
-            known.index_add_(0, level.node_of_item.cpu(), known_item.cpu().long())
-            items = level.leaf_count.cpu()
-            shares = known + weight * (items - known)
-            start = level.child_start.cpu()
-            total = torch.cat([torch.zeros(1), shares.double().cumsum(0)])
-            above = (total[start[1:]] - total[start[:-1]]).repeat_interleave(start.diff())
-            new.append((known == 0).to(level.code.device))
-            log_share.append(torch.log(shares / above).float().to(level.code.device))
+        shares_above = torch.tensor([1.0], dtype=torch.float64, device=device)
+        for number, (level, start) in enumerate(zip(trie.levels, trie.leaf_start, strict=False)):
+            known = known_before[start].diff()
+            shares = known + weight * (start.diff() - known).double()
+            if number == 0:
+                shares_above = shares.sum().unsqueeze(0)
+            above = shares_above.repeat_interleave(level.child_start.diff())
+            new.append(known == 0)
+            log_share.append(torch.log(shares / above).float())
+            shares_above = shares
         return cls(tuple(new), tuple(log_share))
 
     def applied(self, level: int, nodes: Tensor, log_probabilities: Tensor) -> Tensor:
@@ -72,3 +74,8 @@ class NewItemShares:
             log_probabilities: float[...], of the step to each node.
         """
         return torch.where(self.new[level][nodes], self.log_share[level][nodes], log_probabilities)
+
+
+def _running_sum(flags: Tensor) -> Tensor:
+    """Return how many of the flags bool[n] before each place are true, int64[n + 1]."""
+    return torch.nn.functional.pad(flags.long().cumsum(0), (1, 0))

@@ -10,7 +10,7 @@ from genrec.data.ranking import Ranking
 from genrec.decoding.beam import beam_search
 from genrec.decoding.language_model_scorer import LanguageModelScorer
 from genrec.decoding.new_items import NewItemShares
-from genrec.decoding.rules import Exclusions
+from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import RequestError
 from genrec.model.code_head import CodeHead
@@ -98,11 +98,13 @@ class GenerativeRanker:
             torch.from_numpy(tokens).to(self._device),
             torch.from_numpy(real).to(self._device),
         )
-        exclusions = (
-            None if exclude is None else Exclusions.from_rows(self._trie, exclude, self._device)
+        rules = (
+            None
+            if exclude is None
+            else BatchRules(self._trie, [RowRules(excluded=rows) for rows in exclude])
         )
         width = max(self.beam, k)
-        items, scores = beam_search(self._trie, scorer, width, exclusions, self._shares)
+        items, scores = beam_search(self._trie, scorer, width, rules, self._shares)
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))

@@ -1,67 +1,176 @@
-"""What a request may not get: items struck out of the trie before the search, not after it."""
+"""What each request of a batch may get: nodes are struck out of the trie before the search."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.trie import PrefixTrie
+
+Rows = NDArray[np.integer]
+
+# Lists that name more than this share of the catalogue are cheaper as a mask.
+_LONG = 1 / 64
 
 
 @dataclass(frozen=True)
-class Exclusions:
-    """Nodes of the trie that lead only to excluded items, for each request of a batch.
-
-    A node dies when every item below it is excluded, so a search that avoids dead nodes never
-    ends without an item and never returns an excluded one.
+class RowRules:
+    """What one request may get, by catalogue row.
 
     Attributes:
-        dead: For each level of ``PrefixTrie.steps``, sorted int64 keys ``request * nodes + node``.
-        nodes: Number of nodes of each level.
-        most: No request excludes more items than this.
+        excluded: Items it must not get; repeats are harmless.
+        allowed: The only items it may get; None allows all.
+        masks: Sets of items, all of which must allow an item. Requests that share masks share the
+            work.
     """
 
-    dead: tuple[Tensor, ...]
-    nodes: tuple[int, ...]
-    most: int
+    excluded: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    allowed: Rows | None = None
+    masks: tuple[ItemMask, ...] = ()
 
-    @classmethod
-    def from_rows(
-        cls, trie: PrefixTrie, excluded: Sequence[NDArray[np.int32]], device: torch.device
-    ) -> "Exclusions":
-        """Find the dead nodes.
+
+class BatchRules:
+    """Which nodes of the trie still lead to an item that a request may get.
+
+    Attributes:
+        most_passed_over: No request forbids more items than this; None where nobody counts.
+
+    Args:
+        trie: The catalogue.
+        rules: One a request.
+    """
+
+    def __init__(self, trie: PrefixTrie, rules: Sequence[RowRules]) -> None:
+        self.trie = trie
+        self._device = trie.item_of_leaf.device
+        self._masks: dict[tuple[int, ...], ItemMask] = {}
+        self._requests: dict[tuple[int, ...], list[int]] = {}
+        excluded, allowed = [], []
+        for number, each in enumerate(rules):
+            masks, out, only = self._simplified(each)
+            excluded.append(out)
+            allowed.append(only)
+            if masks:
+                key = tuple(id(mask) for mask in masks)
+                if key not in self._masks:
+                    self._masks[key] = _joined(masks)
+                self._requests.setdefault(key, []).append(number)
+        self.most_passed_over: int | None = max((len(out) for out in excluded), default=0)
+        if self._masks or any(only is not None for only in allowed):
+            self.most_passed_over = None
+        self._dead = self._dead_nodes(excluded)
+        self._live = None if all(only is None for only in allowed) else self._live_nodes(allowed)
+
+    def _simplified(self, rules: RowRules) -> tuple[list[ItemMask], Tensor, Tensor | None]:
+        """Return the masks, the rows to leave out and the only rows of one request.
+
+        A long list becomes a mask. With a list of the only rows, masks and exclusions are taken
+        out of it here and play no part in the search.
+        """
+        masks = list(rules.masks)
+        out = torch.unique(torch.as_tensor(np.asarray(rules.excluded, dtype=np.int64)))
+        out = out.to(self._device)
+        if rules.allowed is not None:
+            only = torch.unique(torch.as_tensor(np.asarray(rules.allowed, dtype=np.int64)))
+            only = only.to(self._device)
+            only = only[~torch.isin(only, out)]
+            for mask in masks:
+                only = only[mask.allowed[only]]
+            return [], out[:0], only
+        if len(out) > _LONG * self.trie.items:
+            flags = torch.ones(self.trie.items, dtype=torch.bool, device=self._device)
+            flags[out] = False
+            return [*masks, ItemMask.of(self.trie, flags)], out[:0], None
+        for mask in masks:
+            out = out[mask.allowed[out]]
+        return masks, out, None
+
+    def _dead_nodes(self, excluded: Sequence[Tensor]) -> list[Tensor]:
+        """Return for each step the sorted keys ``request * nodes + node`` of nodes with none left.
+
+        The excluded rows are allowed by the masks of their request.
+        """
+        lengths = torch.tensor([len(rows) for rows in excluded], device=self._device)
+        request = torch.repeat_interleave(torch.arange(len(excluded), device=self._device), lengths)
+        leaves = self.trie.leaf_of_item[torch.cat(list(excluded))] if len(excluded) else request
+        dead = []
+        for step, level in enumerate(self.trie.steps):
+            node = self.trie.nodes_of_leaves(step, leaves)
+            keys, count = torch.unique(request * len(level) + node, return_counts=True)
+            owner, node = keys // len(level), keys % len(level)
+            below = self.trie.leaf_start[step].diff()[node] if len(keys) else node
+            for key, numbers in self._requests.items():
+                own = torch.isin(owner, torch.tensor(numbers, device=self._device))
+                below = torch.where(own, self._masks[key].counts[step][node], below)
+            dead.append(keys[count == below])
+        return dead
+
+    def _live_nodes(self, allowed: Sequence[Tensor | None]) -> "_Live":
+        limited = torch.tensor([only is not None for only in allowed], device=self._device)
+        rows = [only for only in allowed if only is not None]
+        owner = torch.repeat_interleave(
+            torch.nonzero(limited).flatten(),
+            torch.tensor([len(only) for only in rows], device=self._device),
+        )
+        leaves = self.trie.leaf_of_item[torch.cat(rows)]
+        keys = tuple(
+            torch.unique(owner * len(level) + self.trie.nodes_of_leaves(step, leaves))
+            for step, level in enumerate(self.trie.steps)
+        )
+        return _Live(limited, keys)
+
+    def allows(self, step: int, nodes: Tensor) -> Tensor:
+        """Tell which nodes still lead to an item.
 
         Args:
-            trie: The catalogue.
-            excluded: Catalogue rows of each request; repeats are harmless.
-            device: Where the search runs.
-        """
-        lengths = torch.tensor([len(rows) for rows in excluded])
-        request = torch.repeat_interleave(torch.arange(len(excluded)), lengths)
-        none = np.zeros(0, dtype=np.int64)
-        item = torch.from_numpy(
-            np.concatenate([none, *(np.asarray(rows, dtype=np.int64) for rows in excluded)])
-        )
-        pairs = torch.unique(request * trie.items + item).to(device)
-        request, item = pairs // trie.items, pairs % trie.items
-        dead = []
-        for level in trie.steps:
-            keys, count = torch.unique(
-                request * len(level) + level.node_of_item[item], return_counts=True
-            )
-            dead.append(keys[count == level.leaf_count[keys % len(level)]])
-        most = max(map(len, excluded), default=0)
-        return cls(tuple(dead), tuple(len(level) for level in trie.steps), most)
+            step: One of ``PrefixTrie.steps``.
+            nodes: int64[requests, ...].
 
-    def allows(self, level: int, nodes: Tensor) -> Tensor:
-        """Tell which nodes (int64[requests, ...]) still lead to an item, as bool of that shape."""
-        dead = self.dead[level]
-        if len(dead) == 0:
-            return torch.ones_like(nodes, dtype=torch.bool)
-        request = torch.arange(len(nodes), device=nodes.device)
-        keys = request.view(-1, *[1] * (nodes.dim() - 1)) * self.nodes[level] + nodes
-        place = torch.searchsorted(dead, keys).clamp(max=len(dead) - 1)
-        return dead[place] != keys
+        Returns:
+            bool of that shape.
+        """
+        allowed = torch.ones_like(nodes, dtype=torch.bool)
+        for key, numbers in self._requests.items():
+            counts = self._masks[key].counts[step]
+            if len(numbers) == len(nodes):
+                allowed = counts[nodes] > 0
+            else:
+                rows = torch.tensor(numbers, device=self._device)
+                allowed[rows] = counts[nodes[rows]] > 0
+        size = len(self.trie.steps[step])
+        if len(self._dead[step]):
+            allowed &= ~_contains(self._dead[step], nodes, size)
+        if self._live is not None:
+            inside = _contains(self._live.keys[step], nodes, size)
+            limited = self._live.limited.view(-1, *[1] * (nodes.dim() - 1))
+            allowed &= inside | ~limited
+        return allowed
+
+
+@dataclass(frozen=True)
+class _Live:
+    """Requests that may get some items only, and the keys of the nodes that lead to one."""
+
+    limited: Tensor
+    keys: tuple[Tensor, ...]
+
+
+def _joined(masks: Sequence[ItemMask]) -> ItemMask:
+    joined = masks[0]
+    for mask in masks[1:]:
+        joined = joined & mask
+    return joined
+
+
+def _contains(keys: Tensor, nodes: Tensor, size: int) -> Tensor:
+    """Tell which nodes int64[requests, ...] of a level of this size are among the sorted keys."""
+    if len(keys) == 0:
+        return torch.zeros_like(nodes, dtype=torch.bool)
+    request = torch.arange(len(nodes), device=nodes.device)
+    wanted = request.view(-1, *[1] * (nodes.dim() - 1)) * size + nodes
+    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return keys[place] == wanted

@@ -12,12 +12,18 @@ from genrec.errors import DataError
 
 # Bytes of a row block when a table is copied.
 BLOCK_BYTES = 1 << 26
-_TYPES = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "I32": np.int32, "I64": np.int64}
+_TYPES = {
+    "F16": np.float16, "F32": np.float32, "F64": np.float64,
+    "U8": np.uint8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
+}  # fmt: skip
 _LENGTH_BYTES = 8
+_METADATA = "__metadata__"
 
 
 def mapped(path: Path, name: str) -> NDArray[Any]:
     """Return an array of a file; its rows are read from disk when they are used.
+
+    It can be written to, which changes it in memory alone.
 
     Args:
         path: A safetensors file.
@@ -26,24 +32,47 @@ def mapped(path: Path, name: str) -> NDArray[Any]:
     Raises:
         DataError: When the file is damaged, or holds no array of this name and a known type.
     """
-    try:
-        # The library checks the whole layout before anything is read by it.
-        with safe_open(path, "np") as file:
-            names = list(file.keys())
-        with path.open("rb") as handle:
-            length = int.from_bytes(handle.read(_LENGTH_BYTES), "little")
-            header = json.loads(handle.read(length))
-    except SafetensorError as error:
-        raise DataError(f"{path} is not a safetensors file ({error}); make it again.") from error
-    if name not in names or header[name]["dtype"] not in _TYPES:
-        raise DataError(f"{path} holds {', '.join(names) or 'nothing'}, expected {name!r}.")
+    header, length = _header(path)
+    if name not in header or header[name]["dtype"] not in _TYPES:
+        raise DataError(f"{path} holds {', '.join(names(path)) or 'nothing'}, expected {name!r}.")
     entry = header[name]
     kind, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
     if not np.prod(shape):
         return np.zeros(shape, dtype=kind)
     start = _LENGTH_BYTES + length + int(entry["data_offsets"][0])
-    array: NDArray[Any] = np.memmap(path, dtype=kind, mode="r", offset=start, shape=shape)
+    array: NDArray[Any] = np.memmap(path, dtype=kind, mode="c", offset=start, shape=shape)
     return array
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the arrays of a file.
+
+    Raises:
+        DataError: When the file is damaged.
+    """
+    return [name for name in _header(path)[0] if name != _METADATA]
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return what else a file says of its arrays; empty when it says nothing.
+
+    Raises:
+        DataError: When the file is damaged.
+    """
+    return dict(_header(path)[0].get(_METADATA, {}))
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a file and its length in bytes."""
+    try:
+        # The library checks the whole layout before anything is read by it.
+        with safe_open(path, "np"):
+            pass
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a safetensors file ({error}); make it again.") from error
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(_LENGTH_BYTES), "little")
+        return json.loads(handle.read(length)), length
 
 
 def create(path: Path, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:

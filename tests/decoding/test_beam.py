@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec.decoding.beam import beam_search
-from genrec.decoding.rules import Exclusions
+from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import DataError
 from genrec.semantic_ids.item_index import ItemIndex
@@ -38,7 +38,7 @@ def test_wide_beam_equals_brute_force(seed, items, level_sizes, batch, share):
     excluded = [
         np.flatnonzero(generator.random(len(index)) < share).astype(np.int32) for _ in range(batch)
     ]
-    exclusions = Exclusions.from_rows(trie, excluded, torch.device("cpu"))
+    exclusions = BatchRules(trie, [RowRules(excluded=out) for out in excluded])
     scorer = TableScorer(level_sizes, batch, seed)
     rows, scores = beam_search(trie, scorer, len(index), exclusions)
     for request in range(batch):
@@ -64,7 +64,7 @@ def test_any_beam_returns_as_many_items_as_it_may(seed, items, level_sizes, widt
     trie = PrefixTrie.from_index(index)
     generator = np.random.default_rng(seed + 1)
     excluded = np.flatnonzero(generator.random(len(index)) < share).astype(np.int32)
-    exclusions = Exclusions.from_rows(trie, [excluded], torch.device("cpu"))
+    exclusions = BatchRules(trie, [RowRules(excluded=out) for out in [excluded]])
     rows, scores = beam_search(trie, TableScorer(level_sizes, 1, seed), width, exclusions)
     got = [row for row in rows[0].tolist() if row >= 0]
     assert len(got) == len(set(got)) == min(width, len(index) - len(excluded))

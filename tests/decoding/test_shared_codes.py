@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec.decoding.beam import beam_search
-from genrec.decoding.rules import Exclusions
+from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import DataError
 from genrec.semantic_ids.item_index import ItemIndex
@@ -36,7 +36,7 @@ def worlds(draw):
 def test_a_wide_beam_equals_brute_force(world):
     index, counts, excluded, seed = world
     trie = PrefixTrie.from_index(index, counts)
-    exclusions = Exclusions.from_rows(trie, excluded, CPU)
+    exclusions = BatchRules(trie, [RowRules(excluded=out) for out in excluded])
     scorer = TableScorer(index.level_sizes, 2, seed)
     rows, scores = beam_search(trie, scorer, len(index), exclusions)
     for request in range(2):
@@ -55,7 +55,9 @@ def test_any_beam_returns_as_many_items_as_it_may(world, width, excluding):
     """None excluded, none twice, min(width, eligible) of them, in the order of popularity."""
     index, counts, excluded, seed = world
     trie = PrefixTrie.from_index(index, counts)
-    exclusions = Exclusions.from_rows(trie, excluded, CPU) if excluding else None
+    exclusions = (
+        BatchRules(trie, [RowRules(excluded=out) for out in excluded]) if excluding else None
+    )
     rows, scores = beam_search(trie, TableScorer(index.level_sizes, 2, seed), width, exclusions)
     for request in range(2):
         out = set(excluded[request].tolist()) if excluding else set()
@@ -78,7 +80,7 @@ def test_any_beam_returns_as_many_items_as_it_may(world, width, excluding):
 def test_a_node_dies_when_all_items_below_it_are_excluded(world):
     index, counts, excluded, _ = world
     trie = PrefixTrie.from_index(index, counts)
-    exclusions = Exclusions.from_rows(trie, [*excluded, excluded[0][:0]], CPU)
+    exclusions = BatchRules(trie, [RowRules(excluded=out) for out in [*excluded, excluded[0][:0]]])
     for depth in range(index.levels):
         nodes = torch.arange(len(trie.levels[depth])).expand(3, -1)
         alive = exclusions.allows(depth, nodes)
@@ -100,7 +102,7 @@ def test_excluded_items_are_skipped_and_the_next_move_up():
     index, counts = crowd(500)
     trie = PrefixTrie.from_index(index, counts)
     excluded = [np.array([499, 497], dtype=np.int32), np.arange(500, dtype=np.int32)]
-    exclusions = Exclusions.from_rows(trie, excluded, CPU)
+    exclusions = BatchRules(trie, [RowRules(excluded=out) for out in excluded])
     rows, _ = beam_search(trie, TableScorer((2, 2), 2, 0), 3, exclusions)
     behind = [row for row in rows[0].tolist() if row != 500]
     assert behind == [498, 496, 495][: len(behind)]
@@ -111,7 +113,7 @@ def test_excluded_items_are_skipped_and_the_next_move_up():
 def test_no_more_items_of_a_tuple_are_opened_than_can_be_needed():
     index, counts = crowd(500)
     trie = PrefixTrie.from_index(index, counts)
-    leaf = trie.levels[-1].node_of_item[:1]
+    leaf = trie.nodes_of_leaves(1, trie.leaf_of_item[:1])
     leaves, real = trie.children(2, leaf, most=5)
     assert leaves.shape == (1, 5)
     assert real.all()
@@ -181,7 +183,7 @@ def test_padded_tuples_of_several_lengths_decode_right(lengths, shared, seed):
             assert trie.levels[depth].code[children[real]].tolist() == [3]
     scorer = TableScorer(sizes, 1, seed)
     excluded = generator.permutation(len(codes))[: len(codes) // 3].astype(np.int32)
-    exclusions = Exclusions.from_rows(trie, [excluded], CPU)
+    exclusions = BatchRules(trie, [RowRules(excluded=out) for out in [excluded]])
     rows, _ = beam_search(trie, scorer, len(codes), exclusions)
     want, _ = brute_force(index, scorer, 0, set(excluded.tolist()), counts)
     assert [row for row in rows[0].tolist() if row >= 0] == want
