@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
 from genrec.decoding.beam import beam_search
-from genrec.decoding.language_model_scorer import LanguageModelScorer
+from genrec.decoding.cached_reader import CachedReader
+from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.rules import BatchRules, RowRules
+from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import RequestError
-from genrec.model.code_head import CodeHead
+from genrec.model.code_head import CodeHead, Score
 from genrec.model.generative import GenerativeModel
 from genrec.model.prompts import pad_left
 
@@ -30,6 +32,7 @@ class GenerativeRanker:
         beam: Prefixes kept at each level; widened to k where k is larger.
         batch_size: Histories decoded at once.
         new_item_weight: Shares an item without training events gets; 0 leaves it to the model.
+        score: What the probabilities of a level add up to one over; see ``CodeHead``.
     """
 
     name = "genrec"
@@ -41,19 +44,29 @@ class GenerativeRanker:
         beam: int = 50,
         batch_size: int = 64,
         new_item_weight: float = 1.0,
+        score: Score = "level",
     ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
         self.model = model
         self.beam = beam
         self.batch_size = batch_size
+        self.score: Score = score
         self._device = next(model.language_model.parameters()).device
         self._trie = PrefixTrie.from_index(model.index, model.item_counts).to(self._device)
         self._shares = NewItemShares.of(
             self._trie, torch.from_numpy(model.item_counts), new_item_weight
         )
         self._head = CodeHead(model.language_model, model.vocabulary)
+        self._decoder = (
+            TreeDecoder(model.language_model) if supports(model.language_model) else None
+        )
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
+
+    def _reader(self, tokens: torch.Tensor, real: torch.Tensor, beams: int) -> Reader:
+        if self._decoder is None:
+            return CachedReader(self.model.language_model, tokens, real)
+        return self._decoder.start(tokens, real, beams)
 
     def rank(
         self,
@@ -92,18 +105,18 @@ class GenerativeRanker:
         # A few prompt widths only: every new shape costs set-up time and memory in bfloat16.
         multiple = 4 * model.index.levels
         tokens, real = pad_left(prompts, model.pad_token, multiple)
-        scorer = LanguageModelScorer(
-            model.language_model,
-            self._head,
+        width = max(self.beam, k)
+        reader = self._reader(
             torch.from_numpy(tokens).to(self._device),
             torch.from_numpy(real).to(self._device),
+            width * (model.index.levels - 1),
         )
+        scorer = LanguageModelScorer(reader, self._head, self.score)
         rules = (
             None
             if exclude is None
             else BatchRules(self._trie, [RowRules(excluded=rows) for rows in exclude])
         )
-        width = max(self.beam, k)
         items, scores = beam_search(self._trie, scorer, width, rules, self._shares)
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [

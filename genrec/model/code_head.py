@@ -1,12 +1,20 @@
 """From hidden states to the codes of one level, without the full-vocabulary head."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genrec.errors import ConfigError
 from genrec.semantic_ids.vocabulary import SidVocabulary
+
+# What probabilities add up to one over: the whole vocabulary of the model, as everywhere else, or
+# the codes of the level. Both are the same for a model trained on the codes of a level alone. The
+# legal codes alone are no choice: a prefix with one way on would get it for nothing.
+Score = Literal["exact", "level"]
+
+# Rows whose logits over the whole vocabulary are held at once.
+MOST_ROWS = 256
 
 
 class CodeHead:
@@ -60,11 +68,33 @@ class CodeHead:
             float32[..., codes of the level].
         """
         rows = self.rows(level)
-        logits = nn.functional.linear(hidden, rows.to(hidden.dtype)).float()
-        if self.softcap:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
-        return logits
+        return self._capped(nn.functional.linear(hidden, rows.to(hidden.dtype)))
 
-    def log_probabilities(self, hidden: Tensor, level: int) -> Tensor:
-        """Return log-probabilities over a level's codes, float32[..., codes of the level]."""
-        return torch.log_softmax(self.logits(hidden, level), dim=-1)
+    def log_probabilities(self, hidden: Tensor, level: int, score: Score = "level") -> Tensor:
+        """Return log-probabilities of a level's codes, float32[..., codes of the level].
+
+        Args:
+            hidden: float[..., hidden], last hidden states.
+            level: Level of the code that comes next.
+            score: ``level`` adds up to one over the codes of the level, ``exact`` over the whole
+                vocabulary.
+        """
+        logits = self.logits(hidden, level)
+        if score == "level":
+            return torch.log_softmax(logits, dim=-1)
+        return logits - self._normaliser(hidden)
+
+    def _normaliser(self, hidden: Tensor) -> Tensor:
+        """Return the logarithm of what all tokens add up to, float32[..., 1]."""
+        layer = self.model.get_output_embeddings()
+        rows = hidden.flatten(0, -2)
+        # In parts: the logits of many beams over a whole vocabulary are gigabytes.
+        parts = [
+            torch.logsumexp(self._capped(layer(part)), dim=-1, keepdim=True)
+            for part in torch.split(rows, MOST_ROWS)
+        ]
+        return torch.cat(parts).view(*hidden.shape[:-1], 1)
+
+    def _capped(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
+        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits

@@ -1,0 +1,58 @@
+"""Linear layers whose weights lie in memory as the processor reads them fastest."""
+
+import torch
+from torch import Tensor, nn
+
+# Rows that weights are laid out for; other numbers of rows read them as well.
+_ROWS = 128
+
+
+class PackedLinear:
+    """``x W' + b`` for fixed weights; on processors with bfloat16 units the weights are reordered.
+
+    Args:
+        weight: float[out, in].
+        bias: float[out] or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.bias = bias
+        self.packed = _packs(weight)
+        self.weight: Tensor = (
+            torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)
+            if self.packed
+            else weight
+        )
+
+    @classmethod
+    def joined(cls, *layers: nn.Linear) -> "PackedLinear":
+        """Return one layer that gives the outputs of several with the same input, side by side."""
+        if len(layers) == 1:
+            return cls(layers[0].weight.detach(), layers[0].bias)
+        weight = torch.cat([layer.weight.detach() for layer in layers])
+        biases = [layer.bias for layer in layers]
+        if all(bias is None for bias in biases):
+            return cls(weight)
+        filled = [
+            weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
+            for layer in layers
+        ]
+        return cls(weight, torch.cat(filled))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return float[..., out] for float[..., in]."""
+        if self.packed:
+            result: Tensor = torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, "none", [], ""
+            )
+            return result
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def _packs(weight: Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.bfloat16
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )

@@ -1,0 +1,218 @@
+"""A causal language model run for beam search: the prompt read once, the beams as its leaves.
+
+The keys and values of a request lie in one table: first those of the prompt, then those of the
+beams of each level. A beam sees the prompt and its own path, by a mask, so nothing is ever copied,
+repeated or put in another order when beams change. Of the last layer only what is asked for is
+computed: one position a prompt.
+
+This is the tree attention of speculative decoding (Miao et al., "SpecInfer", 2023) used for the
+beams of a generative retriever. It runs models with the blocks of Llama and Qwen (``supports``).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from genrec.decoding.packed_linear import PackedLinear
+
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The weights of one block; layers with the same input are joined."""
+
+    before_attention: nn.Module
+    query_key_value: PackedLinear
+    query_norm: nn.Module | None
+    key_norm: nn.Module | None
+    output: PackedLinear
+    before_feed_forward: nn.Module
+    gate_up: PackedLinear
+    down: PackedLinear
+
+
+def supports(model: PreTrainedModel) -> bool:
+    """Tell whether the blocks of a model are those that are known here."""
+    config: Any = model.config
+    windows = getattr(config, "use_sliding_window", False) or (
+        config.model_type == "mistral" and config.sliding_window is not None
+    )
+    return (
+        config.model_type in FAMILIES
+        and config.hidden_act == "silu"
+        and not windows
+        and not getattr(config, "mlp_bias", False)
+    )
+
+
+class TreeDecoder:
+    """Runs a model over prompts, then over the beams that follow them.
+
+    Weights are read once, here: a model that is trained further needs a new decoder.
+
+    Args:
+        model: A model that ``supports`` says yes to, in evaluation mode.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config: Any = model.config
+        base: Any = model.base_model
+        self.dtype = model.dtype
+        self.embedding: nn.Module = base.embed_tokens
+        self.rotary: Any = base.rotary_emb
+        self.norm: nn.Module = base.norm
+        self.query_heads = int(config.num_attention_heads)
+        self.key_heads = int(config.num_key_value_heads)
+        self.head_size = int(
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        self.layers = [_layer(block) for block in base.layers]
+
+    def start(self, tokens: Tensor, real: Tensor, beams: int) -> "TreeState":
+        """Make room for a batch of prompts and what follows them.
+
+        Args:
+            tokens: int64[B, T], prompts padded on the left.
+            real: bool[B, T], true where there is a token.
+            beams: Beams of all levels together that each prompt may get.
+        """
+        return TreeState(self, tokens, real, beams)
+
+
+class TreeState:
+    """The keys and values of a batch of prompts and their beams; see ``TreeDecoder.start``."""
+
+    def __init__(self, decoder: TreeDecoder, tokens: Tensor, real: Tensor, beams: int) -> None:
+        self.decoder = decoder
+        batch, width = tokens.shape
+        shape = (len(decoder.layers), batch, decoder.key_heads, width + beams, decoder.head_size)
+        self._keys = torch.empty(shape, dtype=decoder.dtype, device=tokens.device)
+        self._values = torch.empty_like(self._keys)
+        self._tokens, self._real = tokens, real
+        self.lengths = real.sum(1)
+        self._filled = 0
+
+    def prompt(self) -> Tensor:
+        """Read the prompts; return the last hidden state of each, float[B, hidden]."""
+        batch, width = self._tokens.shape
+        positions = (self._real.cumsum(1) - 1).clamp(min=0)
+        mask = None
+        if not bool(self._real.all()):
+            earlier = torch.ones(width, width, dtype=torch.bool, device=positions.device).tril()
+            # A padded place sees itself, for it has to see something; nobody looks at it.
+            own = torch.eye(width, dtype=torch.bool, device=positions.device)
+            mask = ((earlier & self._real.unsqueeze(1)) | own).unsqueeze(1)
+        x = self.decoder.embedding(self._tokens)
+        last = len(self.decoder.layers) - 1
+        turns = self._turns(x, positions)
+        for number, layer in enumerate(self.decoder.layers):
+            query, keys, values = self._heads(layer, x, turns)
+            self._keys[number, :, :, :width] = keys
+            self._values[number, :, :, :width] = values
+            if number == last:
+                query, x = query[:, :, -1:], x[:, -1:]
+                mask = None if mask is None else mask[:, :, -1:]
+            attended = functional.scaled_dot_product_attention(
+                query,
+                keys,
+                values,
+                attn_mask=mask,
+                is_causal=mask is None and number != last,
+                enable_gqa=True,
+            )
+            x = _rest(layer, x, attended.transpose(1, 2).flatten(2))
+        self._filled = width
+        hidden: Tensor = self.decoder.norm(x[:, -1])
+        return hidden
+
+    def beams(self, tokens: Tensor, level: int, seen: Tensor) -> Tensor:
+        """Read the last token of every beam.
+
+        Args:
+            tokens: int64[B, W].
+            level: How many tokens of its path come before, from 0.
+            seen: bool[B, W, beams so far], which beams of all levels, these included, are on the
+                path of each.
+
+        Returns:
+            float[B, W, hidden].
+        """
+        batch, width = tokens.shape
+        start, end = self._filled, self._filled + width
+        self._filled = end
+        positions = (self.lengths + level).unsqueeze(1).expand(batch, width)
+        x = self.decoder.embedding(tokens)
+        turns = self._turns(x, positions)
+        groups = self.decoder.query_heads // self.decoder.key_heads
+        prompt = self._real.unsqueeze(1).expand(-1, width, -1)
+        visible = torch.cat([prompt, seen], dim=2).unsqueeze(1)
+        mask = torch.zeros(visible.shape, dtype=x.dtype, device=x.device)
+        mask = mask.masked_fill(~visible, -torch.inf)
+        # The heads that share keys become more queries of the same head.
+        mask = mask.repeat(1, 1, groups, 1)
+        for number, layer in enumerate(self.decoder.layers):
+            query, keys, values = self._heads(layer, x, turns)
+            self._keys[number, :, :, start:end] = keys
+            self._values[number, :, :, start:end] = values
+            grouped = query.reshape(
+                batch, self.decoder.key_heads, groups * width, self.decoder.head_size
+            )
+            attended = functional.scaled_dot_product_attention(
+                grouped,
+                self._keys[number, :, :, :end],
+                self._values[number, :, :, :end],
+                attn_mask=mask,
+            ).reshape(batch, self.decoder.query_heads, width, self.decoder.head_size)
+            x = _rest(layer, x, attended.transpose(1, 2).flatten(2))
+        hidden: Tensor = self.decoder.norm(x)
+        return hidden
+
+    def _turns(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        cosine, sine = self.decoder.rotary(x, positions)
+        return cosine.unsqueeze(1), sine.unsqueeze(1)
+
+    def _heads(
+        self, layer: _Layer, x: Tensor, turns: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, float[B, heads, T, head size]."""
+        decoder = self.decoder
+        sizes = [decoder.query_heads, decoder.key_heads, decoder.key_heads]
+        joined = layer.query_key_value(layer.before_attention(x))
+        heads = joined.view(*joined.shape[:-1], sum(sizes), decoder.head_size)
+        query, keys, values = torch.split(heads, sizes, dim=2)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query, keys = layer.query_norm(query), layer.key_norm(keys)
+        query, keys = query.transpose(1, 2), keys.transpose(1, 2)
+        return _turned(query, *turns), _turned(keys, *turns), values.transpose(1, 2)
+
+
+def _layer(block: Any) -> _Layer:  # noqa: ANN401 - blocks of several model classes
+    attention, feed_forward = block.self_attn, block.mlp
+    return _Layer(
+        before_attention=block.input_layernorm,
+        query_key_value=PackedLinear.joined(attention.q_proj, attention.k_proj, attention.v_proj),
+        query_norm=getattr(attention, "q_norm", None),
+        key_norm=getattr(attention, "k_norm", None),
+        output=PackedLinear.joined(attention.o_proj),
+        before_feed_forward=block.post_attention_layernorm,
+        gate_up=PackedLinear.joined(feed_forward.gate_proj, feed_forward.up_proj),
+        down=PackedLinear.joined(feed_forward.down_proj),
+    )
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Apply rotary positions to float[B, heads, T, head size]."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+
+
+def _rest(layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:
+    """Return what a block gives, after its attention."""
+    x = x + layer.output(attended)
+    gate, up = layer.gate_up(layer.before_feed_forward(x)).chunk(2, dim=-1)
+    return x + layer.down(functional.silu(gate) * up)
