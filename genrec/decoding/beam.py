@@ -4,17 +4,24 @@ With a beam at least as wide as k the search returns k items whenever k are elig
 prefix leads to at least one eligible item, so the number of candidates never falls below the
 number of kept prefixes. With a beam as wide as the catalogue it is exact.
 
+A bound on the items of one first code, so that a list covers several interests (a quota over
+clusters as in kNN-Embed, El-Kishky et al. 2022), is kept at every level. As each kept prefix leads
+to an eligible item, no item that the bound leaves room for is lost by it.
+
 Items that share their codes come with one prefix and one score. They follow each other from the
 most to the least popular; those that are excluded are skipped, the others move up.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from genrec.decoding.boosts import BatchBoosts
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.rules import BatchRules
+from genrec.decoding.selection import best_of
 from genrec.decoding.trie import PrefixTrie
 
 
@@ -39,82 +46,116 @@ class CodeScorer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What requests want besides the model's favourites.
+
+    Attributes:
+        rules: What each request may get.
+        shares: What items get that the model never saw.
+        boosts: What is added to the scores of some items.
+        most_per_code: int64[B], items with the same first code that a request gets at most.
+    """
+
+    rules: BatchRules | None = None
+    shares: NewItemShares | None = None
+    boosts: BatchBoosts | None = None
+    most_per_code: Tensor | None = None
+
+
 def beam_search(
-    trie: PrefixTrie,
-    scorer: CodeScorer,
-    width: int,
-    rules: BatchRules | None = None,
-    shares: NewItemShares | None = None,
+    trie: PrefixTrie, scorer: CodeScorer, width: int, wishes: Wishes | None = None
 ) -> tuple[Tensor, Tensor]:
     """Find the best items of every request in a batch.
 
-    The score of an item is the sum of the log-probabilities of its codes; lengths are equal, so
-    nothing is normalised. Items with the same codes have the same score. Where shares are given,
-    they stand in for the log-probabilities of codes that lead to new items only.
+    The score of an item is the sum of the log-probabilities of its codes, and its boost; lengths
+    are equal, so nothing is normalised. Items with the same codes have the same score. Where
+    shares are given, they stand in for the log-probabilities of codes that lead to new items only.
 
     Args:
         trie: The catalogue.
         scorer: The model, already given the histories.
         width: Prefixes kept after each level.
-        rules: What each request may get.
-        shares: What items get that the model never saw.
+        wishes: Rules and preferences of the requests.
 
     Returns:
         Catalogue rows int64[B, W'] (-1 past the last eligible item) and scores float[B, W'],
         best first, with ``W' <= width``.
     """
     log_probabilities = scorer.first().float().unsqueeze(1)
-    batch, device = len(log_probabilities), log_probabilities.device
-    nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
-    scores = torch.zeros(batch, 1, device=device)
-    options = (width, rules, shares)
-    nodes, scores, parents = _expand(trie, 0, nodes, scores, log_probabilities, *options)
+    beams = _Beams.start(trie, log_probabilities, width, wishes or Wishes())
+    beams.expand(0, log_probabilities)
     for level in range(1, len(trie.levels)):
-        codes = trie.levels[level - 1].code[nodes].long()
-        log_probabilities = scorer.next(level, codes, parents).float()
-        nodes, scores, parents = _expand(trie, level, nodes, scores, log_probabilities, *options)
+        codes = trie.levels[level - 1].code[beams.nodes].long()
+        beams.expand(level, scorer.next(level, codes, beams.parents).float())
     if trie.sharing is not None:
-        nodes, scores = _open(trie, nodes, scores, width, rules)
-    items = torch.where(scores > -torch.inf, trie.item_of_leaf[nodes].long(), -1)
-    return items, scores
+        beams.open()
+    items = torch.where(beams.ranked > -torch.inf, trie.item_of_leaf[beams.nodes].long(), -1)
+    return items, beams.ranked
 
 
-def _expand(
-    trie: PrefixTrie,
-    level: int,
-    nodes: Tensor,
-    scores: Tensor,
-    log_probabilities: Tensor,
-    width: int,
-    rules: BatchRules | None,
-    shares: NewItemShares | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Extend every kept prefix by one code and keep the best; nodes, scores, parents [B, W]."""
-    children, real = trie.children(level, nodes)
-    if rules is not None:
-        real = real & rules.allows(level, children)
-    code = trie.levels[level].code[children].long()
-    step = torch.gather(log_probabilities, 2, code)
-    if shares is not None:
-        step = shares.applied(level, children, step)
-    total = (scores.unsqueeze(-1) + step).masked_fill(~real, -torch.inf).flatten(1)
-    best, place = total.topk(min(width, total.shape[1]), dim=1)
-    kept = torch.gather(children.flatten(1), 1, place)
-    return kept, best, place // children.shape[2]
+@dataclass
+class _Beams:
+    """The kept prefixes of a batch, best first; all tensors are [B, W].
 
+    Attributes:
+        nodes: Node of the trie.
+        parents: Place of the prefix each extends among those of the level before.
+        scores: The model's word.
+        ranked: What they are ranked by: the score and what can still be gained.
+        first: Node of the first code.
+    """
 
-def _open(
-    trie: PrefixTrie, nodes: Tensor, scores: Tensor, width: int, rules: BatchRules | None
-) -> tuple[Tensor, Tensor]:
-    """Put the items of every kept tuple in its place, best first; leaves and scores [B, W]."""
-    level = len(trie.levels)
-    # Of the first items of a tuple no more can be passed over than a request excludes.
-    passed_over = 0 if rules is None else rules.most_passed_over
-    most = None if passed_over is None else width + passed_over
-    leaves, real = trie.children(level, nodes, most)
-    if rules is not None:
-        real = real & rules.allows(level, leaves)
-    total = scores.unsqueeze(-1).masked_fill(~real, -torch.inf).flatten(1)
-    # A stable sort, unlike topk, leaves items of one score in the order of their popularity.
-    best, place = total.sort(dim=1, descending=True, stable=True)
-    return torch.gather(leaves.flatten(1), 1, place[:, :width]), best[:, :width]
+    trie: PrefixTrie
+    width: int
+    wishes: Wishes
+    nodes: Tensor
+    parents: Tensor
+    scores: Tensor
+    ranked: Tensor
+    first: Tensor
+
+    @classmethod
+    def start(cls, trie: PrefixTrie, like: Tensor, width: int, wishes: Wishes) -> "_Beams":
+        """Return the root of every request."""
+        none = torch.zeros(len(like), 1, dtype=torch.int64, device=like.device)
+        zero = torch.zeros(len(like), 1, device=like.device)
+        return cls(trie, width, wishes, none, none, zero, zero, none)
+
+    def expand(self, level: int, log_probabilities: Tensor) -> None:
+        """Extend every prefix by one code and keep the best."""
+        children, real = self.trie.children(level, self.nodes)
+        code = self.trie.levels[level].code[children].long()
+        step = torch.gather(log_probabilities, 2, code)
+        if self.wishes.shares is not None:
+            step = self.wishes.shares.applied(level, children, step)
+        self._keep(level, children, real, self.scores.unsqueeze(-1) + step)
+
+    def open(self) -> None:
+        """Put the items of every kept tuple in its place, the popular ones first."""
+        level, rules = len(self.trie.levels), self.wishes.rules
+        # Of the first items of a tuple no more can be passed over than a request excludes, unless
+        # something else than their popularity orders them.
+        passed_over = 0 if rules is None else rules.most_passed_over
+        every = passed_over is None or self.wishes.boosts is not None
+        most = None if every else self.width + int(passed_over or 0)
+        leaves, real = self.trie.children(level, self.nodes, most)
+        self._keep(level, leaves, real, self.scores.unsqueeze(-1).expand(leaves.shape))
+
+    def _keep(self, level: int, nodes: Tensor, real: Tensor, scores: Tensor) -> None:
+        """Keep the best of the candidates [B, W, C]."""
+        wishes, ways = self.wishes, nodes.shape[2]
+        if wishes.rules is not None:
+            real = real & wishes.rules.allows(level, nodes)
+        ranked = scores if wishes.boosts is None else scores + wishes.boosts.gain(level, nodes)
+        ranked = ranked.masked_fill(~real, -torch.inf).flatten(1)
+        first = nodes if level == 0 else self.first.unsqueeze(-1).expand(nodes.shape)
+        groups = None if wishes.most_per_code is None else first.flatten(1)
+        stable = level == len(self.trie.levels)
+        self.ranked, place = best_of(ranked, self.width, groups, wishes.most_per_code, stable)
+        self.parents = place // ways
+        self.nodes = nodes.flatten(1).gather(1, place)
+        # A place that is left over has no score, whatever stands there.
+        left_over = self.ranked == -torch.inf
+        self.scores = scores.flatten(1).gather(1, place).masked_fill(left_over, -torch.inf)
+        self.first = first.flatten(1).gather(1, place)

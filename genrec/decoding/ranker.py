@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
-from genrec.decoding.beam import beam_search
+from genrec.decoding.beam import Wishes, beam_search
 from genrec.decoding.cached_reader import CachedReader
 from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.new_items import NewItemShares
@@ -117,7 +117,9 @@ class GenerativeRanker:
             if exclude is None
             else BatchRules(self._trie, [RowRules(excluded=rows) for rows in exclude])
         )
-        items, scores = beam_search(self._trie, scorer, width, rules, self._shares)
+        items, scores = beam_search(
+            self._trie, scorer, width, Wishes(rules=rules, shares=self._shares)
+        )
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.decoding.beam import beam_search
+from genrec.decoding.beam import Wishes, beam_search
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import DataError
@@ -40,7 +40,7 @@ def test_wide_beam_equals_brute_force(seed, items, level_sizes, batch, share):
     ]
     exclusions = BatchRules(trie, [RowRules(excluded=out) for out in excluded])
     scorer = TableScorer(level_sizes, batch, seed)
-    rows, scores = beam_search(trie, scorer, len(index), exclusions)
+    rows, scores = beam_search(trie, scorer, len(index), Wishes(exclusions))
     for request in range(batch):
         want, pairs = brute_force(index, scorer, request, set(excluded[request].tolist()))
         got = [row for row in rows[request].tolist() if row >= 0]
@@ -65,7 +65,7 @@ def test_any_beam_returns_as_many_items_as_it_may(seed, items, level_sizes, widt
     generator = np.random.default_rng(seed + 1)
     excluded = np.flatnonzero(generator.random(len(index)) < share).astype(np.int32)
     exclusions = BatchRules(trie, [RowRules(excluded=out) for out in [excluded]])
-    rows, scores = beam_search(trie, TableScorer(level_sizes, 1, seed), width, exclusions)
+    rows, scores = beam_search(trie, TableScorer(level_sizes, 1, seed), width, Wishes(exclusions))
     got = [row for row in rows[0].tolist() if row >= 0]
     assert len(got) == len(set(got)) == min(width, len(index) - len(excluded))
     assert not set(got) & set(excluded.tolist())

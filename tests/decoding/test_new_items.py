@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.decoding.beam import beam_search
+from genrec.decoding.beam import Wishes, beam_search
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import RequestError
@@ -52,7 +52,7 @@ def test_scores_equal_the_definition(seed, items, level_sizes, share, weight, tw
     trie = PrefixTrie.from_index(index, counts)
     scorer = TableScorer(level_sizes, 1, seed)
     shares = NewItemShares.of(trie, torch.from_numpy(counts), weight)
-    rows, scores = beam_search(trie, scorer, len(index), shares=shares)
+    rows, scores = beam_search(trie, scorer, len(index), wishes=Wishes(shares=shares))
     want = [by_hand(index, scorer, counts, weight, row) for row in rows[0].tolist()]
     np.testing.assert_allclose(scores[0].numpy(), want, rtol=1e-4, atol=1e-5)
     assert sorted(rows[0].tolist()) == list(range(len(index)))
@@ -66,7 +66,7 @@ def test_an_item_beside_three_known_ones_gets_a_quarter_of_their_prefix():
     score_of = []
     for weight in (0.0, 1.0, 3.0):
         shares = NewItemShares.of(trie, counts, weight)
-        rows, scores = beam_search(trie, TableScorer((2, 4), 1, 3), 5, shares=shares)
+        rows, scores = beam_search(trie, TableScorer((2, 4), 1, 3), 5, wishes=Wishes(shares=shares))
         score_of.append(dict(zip(rows[0].tolist(), scores[0].tolist(), strict=True)))
     left_to_the_model, even, more = score_of
     first = float(scorer.row(0, ())[0])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.decoding.beam import beam_search
+from genrec.decoding.beam import Wishes, beam_search
 from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.trie import PrefixTrie
@@ -64,7 +64,7 @@ def worlds(draw):
 def test_a_wide_beam_equals_brute_force(world):
     index, counts, trie, rules, seed = world
     scorer = TableScorer(index.level_sizes, len(rules), seed)
-    rows, _ = beam_search(trie, scorer, len(index), BatchRules(trie, rules))
+    rows, _ = beam_search(trie, scorer, len(index), Wishes(BatchRules(trie, rules)))
     for request, each in enumerate(rules):
         out = set(range(len(index))) - eligible(each, len(index))
         want, _ = brute_force(index, scorer, request, out, counts)
@@ -76,7 +76,7 @@ def test_a_wide_beam_equals_brute_force(world):
 def test_any_beam_returns_as_many_allowed_items_as_there_are(world, width):
     index, _, trie, rules, seed = world
     scorer = TableScorer(index.level_sizes, len(rules), seed)
-    rows, scores = beam_search(trie, scorer, width, BatchRules(trie, rules))
+    rows, scores = beam_search(trie, scorer, width, Wishes(BatchRules(trie, rules)))
     for request, each in enumerate(rules):
         got = [row for row in rows[request].tolist() if row >= 0]
         left = eligible(each, len(index))
@@ -125,6 +125,6 @@ def test_a_long_list_is_as_good_as_a_short_one():
     for share in (0.005, 0.5):
         out = np.flatnonzero(rng.random(len(index)) < share)
         scorer = TableScorer(index.level_sizes, 1, 1)
-        rows, _ = beam_search(trie, scorer, len(index), BatchRules(trie, [RowRules(out)]))
+        rows, _ = beam_search(trie, scorer, len(index), Wishes(BatchRules(trie, [RowRules(out)])))
         want, _ = brute_force(index, scorer, 0, set(out.tolist()))
         assert [row for row in rows[0].tolist() if row >= 0] == want

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.decoding.beam import beam_search
+from genrec.decoding.beam import Wishes, beam_search
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import DataError
@@ -38,7 +38,7 @@ def test_a_wide_beam_equals_brute_force(world):
     trie = PrefixTrie.from_index(index, counts)
     exclusions = BatchRules(trie, [RowRules(excluded=out) for out in excluded])
     scorer = TableScorer(index.level_sizes, 2, seed)
-    rows, scores = beam_search(trie, scorer, len(index), exclusions)
+    rows, scores = beam_search(trie, scorer, len(index), Wishes(exclusions))
     for request in range(2):
         want, pairs = brute_force(index, scorer, request, set(excluded[request].tolist()), counts)
         assert [row for row in rows[request].tolist() if row >= 0] == want
@@ -58,7 +58,9 @@ def test_any_beam_returns_as_many_items_as_it_may(world, width, excluding):
     exclusions = (
         BatchRules(trie, [RowRules(excluded=out) for out in excluded]) if excluding else None
     )
-    rows, scores = beam_search(trie, TableScorer(index.level_sizes, 2, seed), width, exclusions)
+    rows, scores = beam_search(
+        trie, TableScorer(index.level_sizes, 2, seed), width, Wishes(exclusions)
+    )
     for request in range(2):
         out = set(excluded[request].tolist()) if excluding else set()
         got = [row for row in rows[request].tolist() if row >= 0]
@@ -103,7 +105,7 @@ def test_excluded_items_are_skipped_and_the_next_move_up():
     trie = PrefixTrie.from_index(index, counts)
     excluded = [np.array([499, 497], dtype=np.int32), np.arange(500, dtype=np.int32)]
     exclusions = BatchRules(trie, [RowRules(excluded=out) for out in excluded])
-    rows, _ = beam_search(trie, TableScorer((2, 2), 2, 0), 3, exclusions)
+    rows, _ = beam_search(trie, TableScorer((2, 2), 2, 0), 3, Wishes(exclusions))
     behind = [row for row in rows[0].tolist() if row != 500]
     assert behind == [498, 496, 495][: len(behind)]
     assert len(behind) >= 2
@@ -184,6 +186,6 @@ def test_padded_tuples_of_several_lengths_decode_right(lengths, shared, seed):
     scorer = TableScorer(sizes, 1, seed)
     excluded = generator.permutation(len(codes))[: len(codes) // 3].astype(np.int32)
     exclusions = BatchRules(trie, [RowRules(excluded=out) for out in [excluded]])
-    rows, _ = beam_search(trie, scorer, len(codes), exclusions)
+    rows, _ = beam_search(trie, scorer, len(codes), Wishes(exclusions))
     want, _ = brute_force(index, scorer, 0, set(excluded.tolist()), counts)
     assert [row for row in rows[0].tolist() if row >= 0] == want
