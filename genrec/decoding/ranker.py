@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
 from genrec.decoding.beam import Wishes, beam_search
+from genrec.decoding.boosts import BatchBoosts
+from genrec.decoding.bounded_lists import bounded_lists
 from genrec.decoding.cached_reader import CachedReader
 from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.new_items import NewItemShares
@@ -74,31 +76,52 @@ class GenerativeRanker:
         k: int,
         *,
         exclude: Sequence[NDArray[np.int32]] | None = None,
+        rules: Sequence[RowRules] | None = None,
     ) -> list[Ranking]:
-        """Rank items for each history; see ``RankingModel.rank``."""
+        """Rank items for each history; see ``RankingModel.rank``.
+
+        Args:
+            histories: Catalogue rows per user, oldest first; may be empty.
+            k: Number of items wanted.
+            exclude: Catalogue rows per user that must not be returned.
+            rules: One a history, in place of ``exclude``.
+
+        Raises:
+            RequestError: When k is below 1, or both ``exclude`` and ``rules`` are given.
+        """
         if k < 1:
             raise RequestError(f"k must be at least 1, got {k}.")
+        if exclude is not None and rules is not None:
+            raise RequestError("give exclude or rules, not both; rules have excluded items too.")
+        if rules is None:
+            none = [np.zeros(0, dtype=np.int32)] * len(histories)
+            rules = [RowRules(excluded=rows) for rows in (none if exclude is None else exclude)]
         # Equal lengths side by side waste the least padding; answers go back in the given order.
         order = np.argsort([len(history) for history in histories], kind="stable")
         rankings: list[Ranking | None] = [None] * len(histories)
         self.model.language_model.eval()
         for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
+            rows = order[start : start + self.batch_size].tolist()
             answers = self._rank_batch(
-                [histories[row] for row in rows],
-                k,
-                None if exclude is None else [exclude[row] for row in rows],
+                [histories[row] for row in rows], k, [rules[row] for row in rows]
             )
             for row, answer in zip(rows, answers, strict=True):
                 rankings[row] = answer
         return [ranking for ranking in rankings if ranking is not None]
 
-    @torch.inference_mode()
     def _rank_batch(
-        self,
-        histories: Sequence[NDArray[np.int32]],
-        k: int,
-        exclude: Sequence[NDArray[np.int32]] | None,
+        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
+    ) -> list[Ranking]:
+        def search(asked: Sequence[int], now: Sequence[RowRules]) -> list[Ranking]:
+            return self._search([histories[number] for number in asked], k, now)
+
+        if not any(each.bounds for each in rules):
+            return self._search(histories, k, rules)
+        return bounded_lists(self._trie, rules, k, search)
+
+    @torch.inference_mode()
+    def _search(
+        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         model = self.model
         prompts = model.prompts.encode(histories, self._item_tokens)
@@ -112,16 +135,29 @@ class GenerativeRanker:
             width * (model.index.levels - 1),
         )
         scorer = LanguageModelScorer(reader, self._head, self.score)
-        rules = (
-            None
-            if exclude is None
-            else BatchRules(self._trie, [RowRules(excluded=rows) for rows in exclude])
-        )
-        items, scores = beam_search(
-            self._trie, scorer, width, Wishes(rules=rules, shares=self._shares)
-        )
+        items, scores = beam_search(self._trie, scorer, width, self._wishes(rules))
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))
             for row, value in zip(rows, values, strict=True)
         ]
+
+    def _wishes(self, rules: Sequence[RowRules]) -> Wishes:
+        """Return what the requests want, leaving out what none of them asks for."""
+        unbounded = len(self._trie.item_of_leaf)
+        most = [each.most_per_code or unbounded for each in rules]
+        return Wishes(
+            rules=BatchRules(self._trie, rules),
+            shares=self._shares,
+            boosts=BatchBoosts(self._trie, [each.boosts for each in rules])
+            if any(each.boosts for each in rules)
+            else None,
+            most_per_code=torch.tensor(most, device=self._device)
+            if min(most, default=unbounded) < unbounded
+            else None,
+        )
+
+    @property
+    def trie(self) -> PrefixTrie:
+        """The catalogue that is searched."""
+        return self._trie

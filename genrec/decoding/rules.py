@@ -1,6 +1,6 @@
 """What each request of a batch may get: nodes are struck out of the trie before the search."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,19 +18,48 @@ _LONG = 1 / 64
 
 
 @dataclass(frozen=True)
+class Bound:
+    """No more than so many items of one group.
+
+    Attributes:
+        groups: int64[n], the group of each catalogue row; -1 for items that are of none.
+        most: Items of a group that a list may hold.
+    """
+
+    groups: NDArray[np.int64]
+    most: int
+
+
+@dataclass(frozen=True)
 class RowRules:
-    """What one request may get, by catalogue row.
+    """What one request may get, and would rather get, by catalogue row.
 
     Attributes:
         excluded: Items it must not get; repeats are harmless.
         allowed: The only items it may get; None allows all.
         masks: Sets of items, all of which must allow an item. Requests that share masks share the
             work.
+        boosts: What is added to the scores of some items.
+        most_per_code: Items with the same first code that it may get; None bounds nothing.
+        bounds: Bounds on groups that have nothing to do with the codes.
     """
 
     excluded: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     allowed: Rows | None = None
     masks: tuple[ItemMask, ...] = ()
+    boosts: Mapping[int, float] = field(default_factory=dict)
+    most_per_code: int | None = None
+    bounds: tuple[Bound, ...] = ()
+
+    def eligible(self, items: int) -> NDArray[np.bool_]:
+        """Return which of the items it may get, bool[items]; bounds play no part."""
+        flags = np.full(items, self.allowed is None)
+        if self.allowed is not None:
+            flags[np.asarray(self.allowed, dtype=np.int64)] = True
+        for mask in self.masks:
+            flags &= mask.allowed.cpu().numpy()
+        flags[np.asarray(self.excluded, dtype=np.int64)] = False
+        return flags
 
 
 class BatchRules:
