@@ -1,6 +1,7 @@
 """genrec: from your own interactions to a served, language-model-based recommender.
 
-``Dataset`` and ``Recommender`` are loaded when first asked for, so that ``import genrec`` is quick.
+``Dataset``, ``Recommender`` and ``Rules`` are loaded when first asked for, so that ``import genrec``
+is quick.
 """
 
 from importlib import import_module
@@ -10,11 +11,12 @@ if TYPE_CHECKING:
     from genrec.data.dataset import Dataset as Dataset
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Recommender", "__version__"]
+__all__ = ["Dataset", "Recommender", "Rules", "__version__"]
 
 _DOORS = {
     "Dataset": "genrec.data.dataset",
     "Recommender": "genrec.serving.recommender",
+    "Rules": "genrec.serving.rules",
 }
 
 

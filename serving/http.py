@@ -22,6 +22,7 @@ from genrec.data.cleaning import LONGEST_ID
 from genrec.errors import RequestError
 from genrec.serving.body_limit import BodyLimit
 from genrec.serving.recommender import Recommender
+from genrec.serving.rules import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ class Answer(BaseModel):
     unknown_items: list[str] = Field(description="Ids of the history the catalogue does not have.")
     fallback: str | None = Field(description="What answered in place of the model, and why.")
     shortfall: str | None = Field(description="Why there are fewer than k items.")
+    rules: list[str] = Field(description="The rules that were kept to.")
+    score: str = Field(
+        description="What scores are: level or exact log-probabilities, or counts of a fallback."
+    )
+    history_read: int = Field(description="Newest items of the history that were read.")
     model_digest: str = Field(description="Identifies the model.")
     index_digest: str = Field(description="Identifies the semantic IDs that are served.")
 
@@ -156,6 +162,18 @@ def _add_recommend(
         )
         k: int = Field(min(10, max_k), ge=1, le=max_k, description="Items wanted.")
         exclude_seen: bool = Field(True, description="Never recommend an item of the history.")
+        deny: list[item_id] = Field([], description="Ids that must not be returned.")
+        allow: list[item_id] | None = Field(None, description="The only ids that may be returned.")
+        where: dict[str, Any] | None = Field(
+            None,
+            description="A rule about attributes: attribute, op and value; or all, any, not.",
+            examples=[{"attribute": "price", "op": "<=", "value": 20}],
+        )
+        named: list[str] = Field([], max_length=20, description="Sets of items, such as in_stock.")
+        at_most: dict[str, int] = Field(
+            {}, max_length=5, description="Attribute, or first_code, to items of one value."
+        )
+        boosts: dict[str, float] = Field({}, description="Id to what is added to its score.")
 
     waiting = 0
 
@@ -175,9 +193,8 @@ def _add_recommend(
             )
         waiting += 1
         try:
-            work = functools.partial(
-                recommender.recommend, [query.history], query.k, exclude_seen=query.exclude_seen
-            )
+            rules = Rules(**query.model_dump(exclude={"history", "k"}))
+            work = functools.partial(recommender.recommend, [query.history], query.k, rules=rules)
             [answer] = await asyncio.get_running_loop().run_in_executor(model_thread, work)
         finally:
             waiting -= 1

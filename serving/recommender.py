@@ -1,7 +1,7 @@
 """Recommendations from a trained model: outside ids in, titles, scores and plain words out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,16 @@ from genrec.cf.popularity import Popularity
 from genrec.data.catalog import Catalog
 from genrec.data.ranking import Ranking, RankingModel
 from genrec.decoding.ranker import GenerativeRanker
+from genrec.decoding.rules import RowRules
+from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ArtifactError, RequestError
 from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER, latest
-
-_NO_ROWS = np.zeros(0, dtype=np.int32)
+from genrec.semantic_ids.item_index import ItemIndex
+from genrec.serving.popular_lists import popular_list
+from genrec.serving.rules import RuleBook, Rules
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,19 @@ class Recommendation:
         unknown_items: Ids of the history that the catalogue does not have, each once.
         fallback: None when the model answered; else what answered in its place, and why.
         shortfall: None when there are k items; else why there are fewer.
+        rules: The rules that were kept to, in words.
+        score: What the scores are: ``level`` or ``exact`` logarithms of probabilities (see
+            ``CodeHead``), or ``count``.
+        history_read: Items of the history that were read, the newest ones.
     """
 
     items: list[RecommendedItem]
     unknown_items: list[str]
     fallback: str | None
     shortfall: str | None
+    rules: list[str] = field(default_factory=list)
+    score: str = "level"
+    history_read: int = 0
 
 
 class Recommender:
@@ -79,6 +89,7 @@ class Recommender:
         self.model_digest = model_digest
         self.index_digest = index_digest
         self._popularity = Popularity(item_counts)
+        self.rule_book = RuleBook(catalog, _trie_of(ranker, len(catalog)))
 
     @classmethod
     def from_pretrained(
@@ -135,7 +146,12 @@ class Recommender:
         return self.ranker.name
 
     def recommend(
-        self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        rules: Rules | Sequence[Rules] | None = None,
     ) -> list[Recommendation]:
         """Recommend items that may come next, for each history.
 
@@ -146,46 +162,84 @@ class Recommender:
             histories: Item ids of each user, oldest first.
             k: Number of items wanted.
             exclude_seen: Never recommend an item of the history.
+            rules: What the lists may hold: one for all, or one a history. They say themselves
+                what becomes of items of the history.
 
         Returns:
             One recommendation a history, in order.
 
         Raises:
-            RequestError: When k is below 1 or a history is not a sequence of texts.
+            RequestError: When k is below 1, a history is not a sequence of texts, or a rule names
+                something that is not there.
+
+        Example:
+            >>> rules = Rules(where={"attribute": "genre", "op": "==", "value": "tea"})
+            >>> recommender.recommend([["ID1", "ID2"]], k=10, rules=rules)  # doctest: +SKIP
         """
         _check_request(histories, k)
+        asked = _one_each(rules, len(histories), exclude_seen)
         split = [self.catalog.rows(history) for history in histories]
         rows = [np.asarray(known, dtype=np.int32) for known, _ in split]
-        exclude = [np.unique(known) if exclude_seen else _NO_ROWS for known in rows]
-        rankings = self._rank(rows, exclude, min(k, len(self.catalog)))
-        return [
-            Recommendation(
-                items=self._items(ranking),
-                unknown_items=list(dict.fromkeys(unknown)),
-                fallback=_fallback(history, known),
-                shortfall=self._shortfall(len(ranking), k, len(excluded)),
-            )
-            for history, (_, unknown), known, excluded, ranking in zip(
-                histories, split, rows, exclude, rankings, strict=True
-            )
+        compiled = [
+            self.rule_book.compile(each, known) for each, known in zip(asked, rows, strict=True)
         ]
+        rankings = self._rank(rows, compiled, min(k, len(self.catalog)))
+        answers = []
+        for number, ranking in enumerate(rankings):
+            known = rows[number]
+            answers.append(
+                Recommendation(
+                    items=self._items(ranking),
+                    unknown_items=list(dict.fromkeys(split[number][1])),
+                    fallback=_fallback(histories[number], known),
+                    shortfall=self._shortfall(
+                        len(ranking), k, asked[number], compiled[number], known
+                    ),
+                    rules=asked[number].words(),
+                    score=self._score_kind if len(known) else "count",
+                    history_read=min(len(known), self._most_read or len(known)),
+                )
+            )
+        return answers
 
-    def _rank(
-        self, rows: list[NDArray[np.int32]], exclude: list[NDArray[np.int32]], k: int
-    ) -> list[Ranking]:
+    @property
+    def _score_kind(self) -> str:
+        return self.ranker.score if isinstance(self.ranker, GenerativeRanker) else "model"
+
+    @property
+    def _most_read(self) -> int | None:
+        """Newest items of a history that the model reads; None where it reads all."""
+        if isinstance(self.ranker, GenerativeRanker):
+            return self.ranker.model.prompts.max_history
+        return None
+
+    def _rank(self, rows: list[NDArray[np.int32]], rules: list[RowRules], k: int) -> list[Ranking]:
         """Ask the model where there is a history and popularity where there is none."""
         asked = [number for number, known in enumerate(rows) if len(known)]
-        answers = (
-            self.ranker.rank(
-                [rows[number] for number in asked], k, exclude=[exclude[number] for number in asked]
+        rankings: list[Ranking | None] = [None] * len(rows)
+        if asked and k:
+            answers = self._ask(
+                [rows[number] for number in asked], k, [rules[number] for number in asked]
             )
-            if asked and k
-            else []
-        )
-        rankings = [self._popularity.top(k, _NO_ROWS)] * len(rows)
-        for number, answer in zip(asked, answers, strict=True):
-            rankings[number] = answer
-        return rankings
+            for number, answer in zip(asked, answers, strict=True):
+                rankings[number] = answer
+        return [
+            popular_list(self._popularity, self.rule_book.trie, rules[number], k)
+            if ranking is None
+            else ranking
+            for number, ranking in enumerate(rankings)
+        ]
+
+    def _ask(self, rows: list[NDArray[np.int32]], k: int, rules: list[RowRules]) -> list[Ranking]:
+        if isinstance(self.ranker, GenerativeRanker):
+            return self.ranker.rank(rows, k, rules=rules)
+        if any(each.boosts or each.bounds or each.most_per_code for each in rules):
+            raise RequestError(
+                f"the model {self.ranker.name!r} ranks all items at once and knows neither boosts "
+                "nor at_most; leave them out."
+            )
+        barred = [np.flatnonzero(~each.eligible(len(self.catalog))) for each in rules]
+        return self.ranker.rank(rows, k, exclude=[out.astype(np.int32) for out in barred])
 
     def _items(self, ranking: Ranking) -> list[RecommendedItem]:
         return [
@@ -200,16 +254,48 @@ class Recommender:
             )
         ]
 
-    def _shortfall(self, found: int, k: int, excluded: int) -> str | None:
+    def _shortfall(
+        self, found: int, k: int, asked: Rules, rules: RowRules, known: NDArray[np.int32]
+    ) -> str | None:
         if found >= k:
             return None
+        eligible = int(rules.eligible(len(self.catalog)).sum())
         held = f"the catalogue has {len(self.catalog)} items"
-        if excluded:
-            held += f", {excluded} of them in the history and so left out"
+        seen = len(np.unique(known)) if asked.exclude_seen else 0
+        if seen:
+            held += f", {seen} of them in the history and so left out"
+        if eligible < len(self.catalog) - seen:
+            held += f"; the rules allow {eligible}"
         text = f"{k} items were asked for and {found} returned: {held}"
-        if found < min(k, len(self.catalog) - excluded):
-            text += "; the search found no more, a wider beam finds them"
+        if found < min(k, eligible):
+            text += (
+                "; at_most leaves no room for more"
+                if asked.at_most
+                else "; the search found no more, a wider beam finds them"
+            )
         return text + "."
+
+
+def _trie_of(ranker: RankingModel, items: int) -> PrefixTrie:
+    """Return the trie a model searches; for one that searches none, one with a code an item."""
+    if isinstance(ranker, GenerativeRanker):
+        return ranker.trie
+    codes = np.arange(items, dtype=np.int32)[:, None]
+    return PrefixTrie.from_index(ItemIndex(codes, (items,), {}))
+
+
+def _one_each(
+    rules: Rules | Sequence[Rules] | None, histories: int, exclude_seen: bool
+) -> list[Rules]:
+    if rules is None:
+        return [Rules(exclude_seen=exclude_seen)] * histories
+    if isinstance(rules, Rules):
+        return [rules] * histories
+    if len(rules) != histories:
+        raise RequestError(
+            f"there are {len(rules)} rules for {histories} histories; give one each."
+        )
+    return list(rules)
 
 
 def model_folder(path: Path) -> Path:

@@ -40,6 +40,9 @@ def test_an_answer_has_items_reasons_and_digests(client):
         "unknown_items": ["ghost"],
         "fallback": None,
         "shortfall": None,
+        "rules": ["exclude_seen"],
+        "score": "model",
+        "history_read": 1,
         "model_digest": "a" * 64,
         "index_digest": "b" * 64,
     }
@@ -297,3 +300,34 @@ def test_a_fault_of_the_model_is_a_json_answer_and_not_the_end_of_the_service():
         assert "its log says why" in answer.json()["detail"]
         assert "secret" not in answer.text
         assert post(client, {"history": []}).status_code == 200
+
+
+def test_rules_are_kept_to_and_named(client):
+    where = {"not": {"attribute": "title", "op": "in", "value": ["Title 2", "Title 3"]}}
+    body = post(client, {"history": ["i0"], "k": 3, "deny": ["i4", "x"], "where": where}).json()
+    assert [item["item_id"] for item in body["items"]] == ["i1", "i5"]
+    assert body["rules"] == ["exclude_seen", "deny (2 ids)", "where"]
+    assert "the rules allow 2" in body["shortfall"]
+    only = post(client, {"history": ["i0"], "allow": []}).json()
+    assert only["items"] == []
+    assert "the rules allow 0" in only["shortfall"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"where": {"attribute": "cost", "op": "<", "value": 1}}, "no attribute 'cost'; they have"),
+        ({"where": {"attribute": "title", "op": "~", "value": "x"}}, "'~' is no operator; use one"),
+        ({"named": ["in_stock"]}, "no set of items called 'in_stock'"),
+        ({"at_most": {"title": 0}}, "expected a whole number from 1"),
+        ({"at_most": {"colour": 2}}, "no attribute 'colour'; at_most takes first_code or one of"),
+        ({"boosts": {"i1": 1e9}}, "expected a number between"),
+        ({"boosts": {"i1": 1.0}}, "knows neither boosts nor at_most"),
+        ({"deny": "i1"}, "deny"),
+        ({"where": "price < 1"}, "where"),
+    ],
+)
+def test_rules_that_are_none_are_refused_with_what_is_valid(client, rules, words):
+    answer = post(client, {"history": ["i0"], "k": 2, **rules})
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]

@@ -1,0 +1,182 @@
+"""What a list may hold, in the words of those who ask: ids and attributes, not rows."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.data.catalog import Catalog
+from genrec.decoding.attribute_filter import matching
+from genrec.decoding.item_mask import ItemMask
+from genrec.decoding.rules import Bound, RowRules
+from genrec.decoding.trie import PrefixTrie
+from genrec.errors import RequestError
+
+FIRST_CODE = "first_code"
+LARGEST_BOOST = 1000.0
+# Answers to attribute rules that are kept; each holds some bytes an item.
+KEPT = 32
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a list may hold and would rather hold; the search itself keeps to it.
+
+    Attributes:
+        exclude_seen: Never recommend an item of the history.
+        deny: Ids that must not be returned; unknown ones are harmless.
+        allow: The only ids that may be returned; None allows all, an empty list nothing.
+        where: An expression over item attributes; see ``genrec.decoding.attribute_filter``.
+        named: Names of sets of items, such as ``in_stock``, all of which must hold an item.
+        at_most: Attribute -> items with the same value in one list; ``first_code`` bounds the
+            items of one first code, which spreads a list over interests.
+        boosts: Id -> what is added to its score, a logarithm of probability: 0.7 doubles it.
+    """
+
+    exclude_seen: bool = True
+    deny: Sequence[str] = ()
+    allow: Sequence[str] | None = None
+    where: Mapping[str, Any] | None = None
+    named: Sequence[str] = ()
+    at_most: Mapping[str, int] = field(default_factory=dict)
+    boosts: Mapping[str, float] = field(default_factory=dict)
+
+    def words(self) -> list[str]:
+        """Return which rules are in force, for the answer."""
+        found = ["exclude_seen"] if self.exclude_seen else []
+        found += [f"deny ({len(self.deny)} ids)"] if self.deny else []
+        found += [f"allow ({len(self.allow)} ids)"] if self.allow is not None else []
+        found += ["where"] if self.where is not None else []
+        found += [f"named {name}" for name in self.named]
+        found += [f"at most {most} per {name}" for name, most in self.at_most.items()]
+        return found + ([f"boosts ({len(self.boosts)} ids)"] if self.boosts else [])
+
+
+class RuleBook:
+    """Turns rules into rows of one catalogue; keeps sets of items that many requests share.
+
+    Args:
+        catalog: The items.
+        trie: Their codes.
+    """
+
+    def __init__(self, catalog: Catalog, trie: PrefixTrie) -> None:
+        self.catalog, self.trie = catalog, trie
+        self._named: dict[str, ItemMask] = {}
+        self._answers: OrderedDict[str, ItemMask] = OrderedDict()
+        self._groups: dict[str, NDArray[np.int64]] = {}
+
+    def name(self, name: str, item_ids: Sequence[str]) -> list[str]:
+        """Make a set of items that rules can name; it replaces one of the same name.
+
+        Returns:
+            The ids that the catalogue does not have; they are left out.
+        """
+        rows, unknown = self.catalog.rows(item_ids)
+        flags = np.zeros(len(self.catalog), dtype=bool)
+        flags[rows] = True
+        self._named[name] = ItemMask.of(self.trie, flags)
+        return unknown
+
+    def change(self, name: str, item_ids: Sequence[str], inside: bool) -> list[str]:
+        """Put items into a named set, or take them out; the next request keeps to it.
+
+        Returns:
+            The ids that the catalogue does not have; they are left out.
+
+        Raises:
+            RequestError: When there is no set of this name.
+        """
+        rows, unknown = self.catalog.rows(item_ids)
+        self._set(name).set(np.asarray(rows, dtype=np.int64), inside)
+        return unknown
+
+    def compile(self, rules: Rules, history: NDArray[np.integer]) -> RowRules:
+        """Return the rules of one request by row.
+
+        Args:
+            rules: What was asked for.
+            history: Catalogue rows of the history.
+
+        Raises:
+            RequestError: When a rule names an attribute or a set that is not there, or holds a
+                number that is out of bounds.
+        """
+        excluded = self.catalog.rows(rules.deny)[0]
+        if rules.exclude_seen:
+            excluded = [*excluded, *history.tolist()]
+        allowed = None if rules.allow is None else self.catalog.rows(rules.allow)[0]
+        masks = [self._set(name) for name in rules.named]
+        if rules.where is not None:
+            masks.append(self._answer(rules.where))
+        most = {name: _whole(name, number) for name, number in rules.at_most.items()}
+        per_code = most.pop(FIRST_CODE, None)
+        return RowRules(
+            excluded=np.asarray(excluded, dtype=np.int64),
+            allowed=None if allowed is None else np.asarray(allowed, dtype=np.int64),
+            masks=tuple(masks),
+            boosts=self._boosts(rules.boosts),
+            most_per_code=per_code,
+            bounds=tuple(Bound(self._groups_of(name), number) for name, number in most.items()),
+        )
+
+    def _set(self, name: str) -> ItemMask:
+        if name not in self._named:
+            known = ", ".join(sorted(self._named)) or "none yet"
+            raise RequestError(f"there is no set of items called {name!r}; there are: {known}.")
+        return self._named[name]
+
+    def _answer(self, where: Mapping[str, Any]) -> ItemMask:
+        """Return the items an expression holds for; the same expression is answered once."""
+        try:
+            key = json.dumps(where, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"where is no JSON ({error}).") from error
+        if key not in self._answers:
+            flags = matching(self.catalog.table, where)
+            self._answers[key] = ItemMask.of(self.trie, flags)
+        self._answers.move_to_end(key)
+        while len(self._answers) > KEPT:
+            self._answers.popitem(last=False)
+        return self._answers[key]
+
+    def _groups_of(self, name: str) -> NDArray[np.int64]:
+        """Return a number for each value of an attribute; -1 where it is missing."""
+        if name not in self._groups:
+            table = self.catalog.table
+            if name not in table.columns:
+                raise RequestError(
+                    f"items have no attribute {name!r}; at_most takes {FIRST_CODE} or one of "
+                    f"{', '.join(table.columns)}."
+                )
+            values = table[name]
+            groups = values.rank("dense").cast(int) if not values.dtype.is_nested() else None
+            if groups is None:
+                raise RequestError(
+                    f"attribute {name!r} is {values.dtype}; at_most needs one value an item."
+                )
+            self._groups[name] = groups.fill_null(-1).to_numpy().astype(np.int64)
+        return self._groups[name]
+
+    def _boosts(self, boosts: Mapping[str, float]) -> dict[int, float]:
+        rows = {}
+        for item_id, value in boosts.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not abs(value) <= LARGEST_BOOST:
+                raise RequestError(
+                    f"the boost of {item_id!r} is {value!r}, expected a number between "
+                    f"-{LARGEST_BOOST:g} and {LARGEST_BOOST:g}."
+                )
+            for row in self.catalog.rows([item_id])[0]:
+                rows[row] = float(value)
+        return rows
+
+
+def _whole(name: str, number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise RequestError(f"at_most[{name!r}] is {number!r}, expected a whole number from 1.")
+    return number

@@ -1,0 +1,130 @@
+"""Rules in outside ids, with a real model and with the popularity fallback."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from genrec.data.catalog import Catalog
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.errors import RequestError
+from genrec.serving.recommender import Recommender
+from genrec.serving.rules import KEPT, Rules
+from tests.decoding.test_language_model_scorer import ITEMS, brute_force, generative
+
+HISTORY = ["5", "1", "9"]
+
+
+@pytest.fixture(scope="module")
+def recommender():
+    model = generative()
+    rng = np.random.default_rng(0)
+    table = model.catalog.table.with_columns(
+        price=pl.Series([None if row % 7 == 0 else float(row) for row in range(ITEMS)]),
+        kind=pl.Series(["tea", "cup", "pot"] * (ITEMS // 3)),
+    )
+    catalog = Catalog(table)
+    return Recommender(
+        GenerativeRanker(model, beam=ITEMS), catalog, rng.permutation(ITEMS).astype(np.int64),
+        model_digest="a" * 64, index_digest="b" * 64,
+    )  # fmt: skip
+
+
+def ids(answer):
+    return [int(item.item_id) for item in answer.items]
+
+
+def best(recommender, left, k):
+    scores = brute_force(recommender.ranker.model, np.array([5, 1, 9], dtype=np.int32))
+    return [row for row in np.argsort(-scores).tolist() if row in left][:k]
+
+
+def test_every_kind_of_rule_at_once(recommender):
+    rules = Rules(
+        deny=["2", "ghost"],
+        allow=[str(row) for row in range(25)],
+        where={"attribute": "price", "op": ">", "value": 3},
+        at_most={"kind": 2},
+        boosts={"11": 100.0, "ghost": 3.0},
+    )
+    [answer] = recommender.recommend([HISTORY], k=6, rules=rules)
+    got = ids(answer)
+    left = {row for row in range(25) if row > 3 and row % 7} - {1, 2, 5, 9}
+    assert got[0] == 11
+    assert set(got) <= left
+    kinds = [row % 3 for row in got]
+    assert all(kinds.count(kind) == 2 for kind in range(3))
+    assert answer.rules == [
+        "exclude_seen", "deny (2 ids)", "allow (25 ids)", "where", "at most 2 per kind",
+        "boosts (2 ids)",
+    ]  # fmt: skip
+    assert answer.score == "level"
+    assert answer.history_read == 3
+
+
+def test_the_best_of_those_that_are_left_come_back(recommender):
+    rules = Rules(where={"attribute": "kind", "op": "==", "value": "tea"}, exclude_seen=False)
+    [answer] = recommender.recommend([HISTORY], k=5, rules=rules)
+    assert ids(answer) == best(recommender, set(range(0, ITEMS, 3)), 5)
+
+
+def test_named_sets_change_for_the_next_request(recommender):
+    book = recommender.rule_book
+    assert book.name("in_stock", ["3", "4", "7", "ghost"]) == ["ghost"]
+    rules = Rules(named=["in_stock"])
+
+    def asked():
+        return set(ids(recommender.recommend([HISTORY], k=5, rules=rules)[0]))
+
+    assert asked() == {3, 4, 7}
+    assert book.change("in_stock", ["4", "ghost"], False) == ["ghost"]
+    assert asked() == {3, 7}
+    book.change("in_stock", ["8", "7"], True)
+    assert asked() == {3, 7, 8}
+    with pytest.raises(RequestError, match="called 'sale'; there are: in_stock"):
+        recommender.recommend([HISTORY], rules=Rules(named=["sale"]))
+
+
+def test_the_fallback_keeps_to_the_rules(recommender):
+    rules = Rules(
+        deny=["2"], where={"attribute": "kind", "op": "!=", "value": "pot"}, at_most={"kind": 3}
+    )
+    [answer] = recommender.recommend([[]], k=9, rules=rules)
+    counts = recommender._popularity.counts
+    for kind in (0, 1):
+        wanted = [row for row in np.argsort(-counts).tolist() if row % 3 == kind][:3]
+        assert [row for row in ids(answer) if row % 3 == kind] == wanted
+    assert len(ids(answer)) == 6
+    assert "at_most leaves no room" in answer.shortfall
+    assert answer.score == "count"
+    [spread] = recommender.recommend([[]], k=9, rules=Rules(at_most={"first_code": 1}))
+    codes = recommender.ranker.model.index.codes[:, 0]
+    assert len(ids(spread)) == len(np.unique(codes))
+    assert len(set(codes[ids(spread)].tolist())) == len(ids(spread))
+
+
+def test_each_history_has_rules_of_its_own(recommender):
+    every = [Rules(allow=["3"]), Rules(allow=["4"]), Rules(allow=[])]
+    answers = recommender.recommend([HISTORY, HISTORY, []], k=2, rules=every)
+    assert [ids(answer) for answer in answers] == [[3], [4], []]
+    with pytest.raises(RequestError, match="2 rules for 1 histories"):
+        recommender.recommend([HISTORY], rules=every[:2])
+
+
+def test_a_long_history_is_cut_and_it_is_said(recommender):
+    long = [str(row % ITEMS) for row in range(10_000)]
+    [answer] = recommender.recommend([long], k=3, rules=Rules(exclude_seen=False))
+    assert answer.history_read == 8
+    assert len(answer.items) == 3
+
+
+def test_a_deny_list_of_a_million_ids_is_answered(recommender):
+    deny = [str(number) for number in range(1_000_000) if number != 17]
+    [answer] = recommender.recommend([HISTORY], k=3, rules=Rules(deny=deny))
+    assert ids(answer) == [17]
+
+
+def test_few_answers_to_attribute_rules_are_kept(recommender):
+    for price in range(KEPT + 5):
+        where = {"attribute": "price", "op": "==", "value": price}
+        recommender.recommend([HISTORY], k=1, rules=Rules(where=where))
+    assert len(recommender.rule_book._answers) == KEPT
