@@ -1,7 +1,7 @@
 """genrec: from your own interactions to a served, language-model-based recommender.
 
-``Dataset``, ``Recommender`` and ``Rules`` are loaded when first asked for, so that ``import genrec``
-is quick.
+``Dataset``, ``Recommender`` and ``Rules`` are loaded when first asked for: ``import genrec`` stays
+quick.
 """
 
 from importlib import import_module

@@ -124,12 +124,13 @@ class _Beams:
 
     def expand(self, level: int, log_probabilities: Tensor) -> None:
         """Extend every prefix by one code and keep the best."""
-        children, real = self.trie.children(level, self.nodes)
-        code = self.trie.levels[level].code[children].long()
-        step = torch.gather(log_probabilities, 2, code)
+        nodes, place, real = self._below(level)
+        code = self.trie.levels[level].code[nodes].long()
+        size = log_probabilities.shape[2]
+        step = log_probabilities.flatten(1).gather(1, place * size + code)
         if self.wishes.shares is not None:
-            step = self.wishes.shares.applied(level, children, step)
-        self._keep(level, children, real, self.scores.unsqueeze(-1) + step)
+            step = self.wishes.shares.applied(level, nodes, step)
+        self._keep(level, nodes, place, real, self.scores.gather(1, place) + step)
 
     def open(self) -> None:
         """Put the items of every kept tuple in its place, the popular ones first."""
@@ -139,23 +140,26 @@ class _Beams:
         passed_over = 0 if rules is None else rules.most_passed_over
         every = passed_over is None or self.wishes.boosts is not None
         most = None if every else self.width + int(passed_over or 0)
-        leaves, real = self.trie.children(level, self.nodes, most)
-        self._keep(level, leaves, real, self.scores.unsqueeze(-1).expand(leaves.shape))
+        nodes, place, real = self._below(level, most)
+        self._keep(level, nodes, place, real, self.scores.gather(1, place))
 
-    def _keep(self, level: int, nodes: Tensor, real: Tensor, scores: Tensor) -> None:
-        """Keep the best of the candidates [B, W, C]."""
-        wishes, ways = self.wishes, nodes.shape[2]
+    def _below(self, level: int, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.trie.below(level, self.nodes, self.scores > -torch.inf, most)
+
+    def _keep(self, level: int, nodes: Tensor, place: Tensor, real: Tensor, scores: Tensor) -> None:
+        """Keep the best of the candidates [B, C], whose parents are at a place among the kept."""
+        wishes = self.wishes
         if wishes.rules is not None:
             real = real & wishes.rules.allows(level, nodes)
         ranked = scores if wishes.boosts is None else scores + wishes.boosts.gain(level, nodes)
-        ranked = ranked.masked_fill(~real, -torch.inf).flatten(1)
-        first = nodes if level == 0 else self.first.unsqueeze(-1).expand(nodes.shape)
-        groups = None if wishes.most_per_code is None else first.flatten(1)
+        ranked = ranked.masked_fill(~real, -torch.inf)
+        first = nodes if level == 0 else self.first.gather(1, place)
+        groups = None if wishes.most_per_code is None else first
         stable = level == len(self.trie.levels)
-        self.ranked, place = best_of(ranked, self.width, groups, wishes.most_per_code, stable)
-        self.parents = place // ways
-        self.nodes = nodes.flatten(1).gather(1, place)
+        self.ranked, best = best_of(ranked, self.width, groups, wishes.most_per_code, stable)
+        self.parents = place.gather(1, best)
+        self.nodes = nodes.gather(1, best)
         # A place that is left over has no score, whatever stands there.
         left_over = self.ranked == -torch.inf
-        self.scores = scores.flatten(1).gather(1, place).masked_fill(left_over, -torch.inf)
-        self.first = first.flatten(1).gather(1, place)
+        self.scores = scores.gather(1, best).masked_fill(left_over, -torch.inf)
+        self.first = first.gather(1, best)

@@ -168,6 +168,43 @@ class PrefixTrie:
         real = nodes < end
         return nodes.clamp(max=len(table) - 1), real
 
+    def below(
+        self, level: int, parents: Tensor, alive: Tensor, most: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the nodes of a level below the kept nodes of each request, side by side.
+
+        On a CPU there are as many columns as the request with the most children needs; elsewhere
+        as many as any request could need, so that shapes do not depend on values.
+
+        Args:
+            level: Level of the children.
+            parents: int64[B, W], nodes one level up.
+            alive: bool[B, W], which of them are there.
+            most: Take only so many first children of each; None takes all.
+
+        Returns:
+            Nodes int64[B, C], the places int64[B, C] of their parents among the W, and bool[B, C],
+            true where there is such a child. Children come in the order of their parents.
+        """
+        if parents.device.type != "cpu":
+            nodes, real = self.children(level, parents, most)
+            place = torch.arange(parents.shape[1], device=parents.device).view(1, -1, 1)
+            real = real & alive.unsqueeze(-1)
+            return nodes.flatten(1), place.expand(nodes.shape).flatten(1), real.flatten(1)
+        table = self.steps[level]
+        start = table.child_start[parents].long()
+        count = (table.child_start[parents + 1] - start) * alive
+        if most is not None:
+            count = count.clamp(max=most)
+        end = count.cumsum(1)
+        column = torch.arange(max(1, int(end[:, -1].max())))
+        column = column.expand(len(parents), -1).contiguous()
+        place = torch.searchsorted(end, column, right=True)
+        real = place < parents.shape[1]
+        place = place.clamp(max=parents.shape[1] - 1)
+        nodes = (start - end + count).gather(1, place) + column
+        return nodes.where(real, 0), place, real
+
     def save(self, folder: Path) -> None:
         """Write ``trie.safetensors`` into the folder."""
         arrays = {"item_of_leaf": self.item_of_leaf}

@@ -87,3 +87,24 @@ def test_an_item_takes_less_than_ten_bytes():
     trie = PrefixTrie.from_index(ItemIndex(codes.astype(np.int32), (256,) * 3, {}))
     arrays = [array for step in trie.steps for array in (step.code, step.child_start)]
     assert sum(array.nbytes for array in [*arrays, trie.item_of_leaf]) < 10 * len(codes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.one_of(st.none(), st.integers(1, 3)))
+def test_children_side_by_side_are_those_of_each_parent(seed, shared, most):
+    rng = np.random.default_rng(seed)
+    trie = PrefixTrie.from_index(random_catalogue(rng, 40, (3, 4, 5), shared, True))
+    for level in range(1, len(trie.steps)):
+        parents = torch.from_numpy(rng.integers(0, len(trie.steps[level - 1]), (3, 4)))
+        alive = torch.from_numpy(rng.random((3, 4)) < 0.7)
+        nodes, place, real = trie.below(level, parents, alive, most)
+        children, there = trie.children(level, parents, most)
+        for request in range(3):
+            want = [
+                (parent, child)
+                for parent in range(4)
+                for child in children[request, parent][there[request, parent]].tolist()
+                if alive[request, parent]
+            ]
+            got = zip(place[request][real[request]], nodes[request][real[request]], strict=True)
+            assert [(int(parent), int(child)) for parent, child in got] == want
