@@ -13,6 +13,7 @@ from genrec.decoding.bounded_lists import bounded_lists
 from genrec.decoding.cached_reader import CachedReader
 from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.new_items import NewItemShares
+from genrec.decoding.path_scores import path_scores
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
@@ -65,10 +66,42 @@ class GenerativeRanker:
         )
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
 
-    def _reader(self, tokens: torch.Tensor, real: torch.Tensor, beams: int) -> Reader:
+    def _scorer(self, histories: Sequence[NDArray[np.int32]], width: int) -> LanguageModelScorer:
+        """Return what scores codes after histories, for at most so many beams a level."""
+        model = self.model
+        prompts = model.prompts.encode(histories, self._item_tokens)
+        # A few prompt widths only: every new shape costs set-up time and memory in bfloat16.
+        multiple = 4 * model.index.levels
+        arrays = pad_left(prompts, model.pad_token, multiple)
+        tokens, real = (torch.from_numpy(array).to(self._device) for array in arrays)
+        reader: Reader
         if self._decoder is None:
-            return CachedReader(self.model.language_model, tokens, real)
-        return self._decoder.start(tokens, real, beams)
+            reader = CachedReader(model.language_model, tokens, real)
+        else:
+            reader = self._decoder.start(tokens, real, width * (model.index.levels - 1))
+        return LanguageModelScorer(reader, self._head, self.score)
+
+    @torch.inference_mode()
+    def code_scores(
+        self, histories: Sequence[NDArray[np.int32]], rows: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Return the log-probability of every code of given items, float32[histories, levels].
+
+        Args:
+            histories: Catalogue rows per user, oldest first.
+            rows: Catalogue row of one item a history.
+        """
+        self.model.language_model.eval()
+        codes = torch.from_numpy(self.model.index.codes[list(rows)].astype(np.int64))
+        steps = [
+            path_scores(
+                self._scorer(histories[start : start + self.batch_size], 1),
+                codes[start : start + self.batch_size].to(self._device),
+            )
+            for start in range(0, len(histories), self.batch_size)
+        ]
+        scores: NDArray[np.float32] = torch.cat(steps).cpu().numpy()
+        return scores
 
     def rank(
         self,
@@ -123,18 +156,8 @@ class GenerativeRanker:
     def _search(
         self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
-        model = self.model
-        prompts = model.prompts.encode(histories, self._item_tokens)
-        # A few prompt widths only: every new shape costs set-up time and memory in bfloat16.
-        multiple = 4 * model.index.levels
-        tokens, real = pad_left(prompts, model.pad_token, multiple)
         width = max(self.beam, k)
-        reader = self._reader(
-            torch.from_numpy(tokens).to(self._device),
-            torch.from_numpy(real).to(self._device),
-            width * (model.index.levels - 1),
-        )
-        scorer = LanguageModelScorer(reader, self._head, self.score)
+        scorer = self._scorer(histories, width)
         items, scores = beam_search(self._trie, scorer, width, self._wishes(rules))
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
