@@ -91,13 +91,29 @@ def recommend(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also recommend items of the history.")
     ] = False,
+    rules: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Rules: deny, allow, where, at_most, boosts."),
+    ] = None,
+    everyone: Annotated[
+        Path | None,
+        typer.Option(
+            "--all-users", metavar="FILE", help="Write lists for all users to a Parquet file."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Recommend for the users of the test part, or for one history."""
-    if history is None:
+    """Recommend for one history, for all users, or for the users of the test part."""
+    if everyone is not None and history is not None:
+        raise RequestError("give --history or --all-users, not both.")
+    if history is None and everyone is None:
+        if rules is not None:
+            raise RequestError("--rules goes with --history or --all-users.")
         _run_one("recommend", target, run, overrides, quiet)
         return
+    from pkgutil import resolve_name
+
     from rich.markup import escape
 
     from genrec import Recommender
@@ -111,7 +127,13 @@ def recommend(
         beam=recipe.recommend.beam,
         new_item_weight=recipe.recommend.new_item_weight,
     )
-    [result] = recommender.recommend([_item_ids(history)], k=k, exclude_seen=not allow_seen)
+    asked = _rules(rules, exclude_seen=not allow_seen)
+    if everyone is not None:
+        # By name, as the stages are: the door must not import the rooms behind it.
+        write = resolve_name("genrec.serving.all_users:recommend_all")
+        answer(str(write(path, recommender, everyone, k=k, rules=asked, quiet=quiet)))
+        return
+    [result] = recommender.recommend([_item_ids(history or "")], k=k, rules=asked)
     if result.unknown_items:
         say(f"Not in the catalogue, left out: {', '.join(result.unknown_items)}", style="yellow")
     for note in (result.fallback, result.shortfall):
@@ -125,6 +147,28 @@ def recommend(
         cells = (escape(item.item_id), escape(item.title))
         table.add_row(str(item.rank), f"{item.score:.4f}", *cells)
     output().print(table)
+
+
+def _rules(text: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - Rules of serving
+    """Read rules from the command line.
+
+    Raises:
+        RequestError: When the text is no JSON object with the keys of rules.
+    """
+    from dataclasses import fields
+    from pkgutil import resolve_name
+
+    rules = resolve_name("genrec.serving.rules:Rules")
+    known = [field.name for field in fields(rules) if field.name != "exclude_seen"]
+    try:
+        body = json.loads(text) if text is not None else {}
+    except ValueError as error:
+        raise RequestError(f"--rules is no JSON ({error}).") from error
+    if not isinstance(body, dict) or set(body) - set(known):
+        raise RequestError(
+            f"--rules is {text!r}, expected an object with keys of {', '.join(known)}."
+        )
+    return rules(exclude_seen=exclude_seen, **body)
 
 
 def _as_values(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a Recommendation

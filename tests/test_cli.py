@@ -171,8 +171,8 @@ def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_pa
     seen = {}
 
     class Small:
-        def recommend(self, histories, k, *, exclude_seen):
-            seen.update(histories=histories, k=k, exclude_seen=exclude_seen)
+        def recommend(self, histories, k, *, rules):
+            seen.update(histories=histories, k=k, exclude_seen=rules.exclude_seen)
             items = [RecommendedItem("i1", -0.5, 1, "Tea [green]")]
             return [Recommendation(items, ["zz"], "popularity: because", "few")]
 
