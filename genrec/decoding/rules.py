@@ -78,12 +78,15 @@ class BatchRules:
         self._device = trie.item_of_leaf.device
         self._masks: dict[tuple[int, ...], ItemMask] = {}
         self._requests: dict[tuple[int, ...], list[int]] = {}
+        # Masks are told apart by where they are in memory, so none may go before this does.
+        self._held: list[Sequence[ItemMask]] = []
         excluded, allowed = [], []
         for number, each in enumerate(rules):
             masks, out, only = self._simplified(each)
             excluded.append(out)
             allowed.append(only)
             if masks:
+                self._held.append(masks)
                 key = tuple(id(mask) for mask in masks)
                 if key not in self._masks:
                     self._masks[key] = _joined(masks)

@@ -128,3 +128,20 @@ def test_a_long_list_is_as_good_as_a_short_one():
         rows, _ = beam_search(trie, scorer, len(index), Wishes(BatchRules(trie, [RowRules(out)])))
         want, _ = brute_force(index, scorer, 0, set(out.tolist()))
         assert [row for row in rows[0].tolist() if row >= 0] == want
+
+
+def test_requests_with_long_lists_of_their_own_are_told_apart():
+    """Masks made for one request must not be taken for those of another."""
+    rng = np.random.default_rng(0)
+    index = random_catalogue(rng, 60, (6, 6), False, False)
+    trie = PrefixTrie.from_index(index)
+    shared = tuple(ItemMask.of(trie, rng.random(len(index)) < 0.8) for _ in range(2))
+    rules = [
+        RowRules(np.flatnonzero(rng.random(len(index)) < 0.6), masks=shared) for _ in range(200)
+    ]
+    batch = BatchRules(trie, rules)
+    every = torch.arange(len(trie.steps[-1])).expand(len(rules), -1)
+    allowed = batch.allows(len(trie.steps) - 1, every)
+    for request, each in enumerate(rules):
+        rows = trie.item_of_leaf[allowed[request]].tolist()
+        assert set(rows) == eligible(each, len(index))
