@@ -9,6 +9,7 @@ This is the tree attention of speculative decoding (Miao et al., "SpecInfer", 20
 beams of a generative retriever. It runs models with the blocks of Llama and Qwen (``supports``).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,10 @@ class _Layer:
 
 
 def supports(model: PreTrainedModel) -> bool:
-    """Tell whether the blocks of a model are those that are known here."""
+    """Tell whether the blocks of a model are those that are known here.
+
+    A model with adapters is not: its layers are more than their weights.
+    """
     config: Any = model.config
     windows = getattr(config, "use_sliding_window", False) or (
         config.model_type == "mistral" and config.sliding_window is not None
@@ -47,7 +51,16 @@ def supports(model: PreTrainedModel) -> bool:
         and config.hidden_act == "silu"
         and not windows
         and not getattr(config, "mlp_bias", False)
+        and all(type(layer) is nn.Linear for layer in _linear_layers(model))
     )
+
+
+def _linear_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
+    base: Any = model.base_model
+    for block in base.layers:
+        attention, feed_forward = block.self_attn, block.mlp
+        yield from (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        yield from (feed_forward.gate_proj, feed_forward.up_proj, feed_forward.down_proj)
 
 
 class TreeDecoder:

@@ -1,0 +1,110 @@
+"""Measure the search for items: ``python benchmarks/decoding.py STEP``.
+
+Steps: ``rules`` checks random requests against brute force; ``tries`` builds catalogues of up to
+ten million items; ``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers;
+``parity`` compares their lists; ``filters`` times a rule that denies half of the items. A step puts
+its rows in place of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from decoding_rules import random_cases
+from decoding_speed import compare, filters, parity, tries
+from flow_rows import read_rows, stamp
+from results_file import RESULTS, cell, table, write_results
+
+NAME = "decoding"
+SEED = 42
+Row = dict[str, Any]
+
+# Items, requests of a batch, beams, tokens of the prompt.
+NAMED = ((1, 20, 128), (1, 20, 512), (1, 50, 128), (16, 20, 128), (16, 50, 128))
+MORE = ((1, 10, 128), (1, 256, 128), (1, 20, 1024), (16, 10, 128), (16, 256, 128), (16, 20, 512))
+SIZES = (10_000, 100_000, 1_000_000)
+NOTES = {
+    "seeds": str(SEED),
+    "noise": "medians; fastest and slowest run beside them; generate is run once after one unseen",
+    "models": "untrained, of the named shape, bfloat16; parity in float32",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the steps that are named."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    for step in options.steps:
+        before = stamp(f"python benchmarks/decoding.py {step} --threads {options.threads}", SEED)
+        rows = [{"step": step, **before, **row} for row in _STEPS[step](options)]
+        kept = [row for row in read_rows(options.results / f"{NAME}.json") if row["step"] != step]
+        write_results(
+            NAME, [*kept, *rows], command="python benchmarks/decoding.py STEP", notes=NOTES,
+            folder=options.results, page=page,
+        )  # fmt: skip
+    return 0
+
+
+def _speed(model: str) -> Callable[[argparse.Namespace], list[Row]]:
+    def measure(options: argparse.Namespace) -> list[Row]:
+        both = [(100_000, *shape) for shape in NAMED]
+        alone = [(items, *shape) for items in SIZES for shape in (*NAMED, *MORE)]
+        alone = [shape for shape in alone if shape not in both]
+        rows = compare(model, both, with_generate=True, repeats=options.repeats, seed=SEED)
+        return rows + compare(model, alone, with_generate=False, repeats=options.repeats, seed=SEED)
+
+    return measure
+
+
+_STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "rules": lambda options: [random_cases(options.cases, SEED, options.quiet)],
+    "tries": lambda _: tries((*SIZES, 10_000_000), SEED),
+    "parity": lambda _: [
+        parity("tiny", 10_000, 4, 20, 128, SEED), parity("smollm2", 10_000, 2, 20, 128, SEED)
+    ],
+    "filters": lambda _: [
+        filters(model, 1_000_000, batch, 20, 128, SEED)
+        for model in ("tiny", "smollm2") for batch in (1, 16)
+    ],
+    "tiny": _speed("tiny"),
+    "smollm2": _speed("smollm2"),
+}  # fmt: skip
+
+
+def page(body: dict[str, Any]) -> str:
+    """Return the page for what the JSON file holds."""
+    parts = ["# The search for items"]
+    hidden = ("step", "command", "commit", "machine", "load_before", "seed", "date", "timing",
+              "step_seconds")  # fmt: skip
+    for step in dict.fromkeys(row["step"] for row in body["rows"]):
+        rows = [row for row in body["rows"] if row["step"] == step]
+        keys = [key for key in dict.fromkeys(key for row in rows for key in row)
+                if key not in hidden]  # fmt: skip
+        parts += [
+            f"## {step.capitalize()}",
+            table(keys, [[cell(row.get(key)) for key in keys] for row in rows]),
+            f"`{rows[0]['command']}`, commit {rows[0]['commit'][:12]}, {rows[0]['date']}, load "
+            f"before {rows[0]['load_before']}",
+        ]
+    parts += [f"- {key}: {value}" for key, value in (("seeds", body["seeds"]),
+              ("noise", body["noise"]), *body["notes"].items())]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("steps", nargs="+", choices=list(_STEPS), metavar="STEP")
+    add("--threads", type=int, default=2)
+    add("--repeats", type=int, default=5)
+    add("--cases", type=int, default=10_000, help="rules: requests to compare with brute force")
+    add("--results", type=Path, default=RESULTS)
+    add("--quiet", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
