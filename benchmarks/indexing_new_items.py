@@ -3,10 +3,12 @@
 500 items are drawn by seed and taken out of items and histories. Data, cf models, text vectors,
 index and language model are made without them; ``genrec index add`` then names them. Every event
 with one of them, and with known items before it, is an example. The model ranks all items, old and
-new; so does the baseline, which takes the items whose texts are nearest to those of the newest
-items of the history.
+new, with several weights of new items (0 leaves them to the model); so does the baseline, which
+takes the items whose texts are nearest to those of the newest items of the history. What the old
+items lose by it is measured on the test events of the data without the new items.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.data.catalog import Catalog
+from genrec.data.dataset import Dataset
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.embeddings.text import embed_new_texts
 from genrec.runtime import Runtime
@@ -31,9 +34,11 @@ SEED = 42
 CUTOFFS = (10, 50)
 # Newest items of a history that the baseline looks at.
 NEWEST = 5
+WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 
 Row = dict[str, Any]
 Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
 
 
 def measure(folder: Path, data: Path, text_model: Path | None) -> list[Row]:
@@ -47,27 +52,47 @@ def measure(folder: Path, data: Path, text_model: Path | None) -> list[Row]:
     if not (run_folder / "index.generations").is_dir():
         call([program(), "index", "add", str(run_folder), str(folder / "new.parquet"), "--quiet"])
     histories, targets = _examples(sequences["item_ids"].to_list(), held_out)
-    recommender = Recommender.from_pretrained(run_folder)
     rows = [_codes(run_folder)]
-    catalog = recommender.catalog
+    rankers = {weight: _ranker(run_folder, weight) for weight in WEIGHTS}
+    catalog = rankers[0.0].model.catalog
     new = np.array([item_id in {str(each) for each in held_out} for item_id in catalog.item_ids])
     known = [np.asarray(catalog.rows(history)[0], dtype=np.int32) for history in histories]
     wanted = np.asarray(catalog.rows(targets)[0], dtype=np.int64)
     vectors = _text_vectors(run_folder, catalog)
-    ranker = recommender.ranker
-    assert isinstance(ranker, GenerativeRanker)
     old_rows = np.flatnonzero(~new).astype(np.int32)
     for among, hidden in (("all items", old_rows[:0]), ("new items only", old_rows)):
         exclude = [np.union1d(hidden, history).astype(np.int32) for history in known]
-        ranked = ranker.rank(known, max(CUTOFFS), exclude=exclude)
         lists = {
-            "genrec, never saw them": [ranking.items for ranking in ranked],
-            "nearest texts": [
-                _nearest(vectors, history, out) for history, out in zip(known, exclude, strict=True)
-            ],
+            f"genrec, new_item_weight {weight:g}": _lists(ranker, known, exclude)
+            for weight, ranker in rankers.items()
         }
+        lists["nearest texts"] = [
+            _nearest(vectors, history, out) for history, out in zip(known, exclude, strict=True)
+        ]
         rows += [_row(name, among, found, wanted, new) for name, found in lists.items()]
+    histories, wanted = _old_examples(run_folder)
+    for weight, ranker in rankers.items():
+        found = _lists(ranker, histories, [np.unique(history) for history in histories])
+        row = _row(f"genrec, new_item_weight {weight:g}", "all items", found, wanted, new)
+        rows.append({**row, "table": "old items, new ones beside them"})
     return rows
+
+
+def _ranker(run_folder: Path, weight: float) -> GenerativeRanker:
+    ranker = Recommender.from_pretrained(run_folder, new_item_weight=weight).ranker
+    assert isinstance(ranker, GenerativeRanker)
+    return ranker
+
+
+def _lists(ranker: GenerativeRanker, histories: list[Rows], exclude: list[Rows]) -> list[Rows]:
+    return [each.items for each in ranker.rank(histories, max(CUTOFFS), exclude=exclude)]
+
+
+def _old_examples(run_folder: Path) -> tuple[list[Rows], Ints]:
+    """Return histories and targets of test events, by seed; a generation keeps the rows."""
+    test = Dataset.load(run_folder / "dataset").histories("test")
+    draw = np.random.default_rng(SEED).permutation(len(test))[:EXAMPLES]
+    return [test[row] for row in draw.tolist()], test.target[draw].astype(np.int64)
 
 
 def _train_without(
@@ -141,7 +166,9 @@ def _nearest(vectors: NDArray[np.float32], history: Ints, exclude: Ints) -> Ints
     return best[np.isfinite(scores[best])]
 
 
-def _row(name: str, among: str, found: list[Ints], wanted: Ints, new: NDArray[np.bool_]) -> Row:
+def _row(
+    name: str, among: str, found: Sequence[Rows | Ints], wanted: Ints, new: NDArray[np.bool_]
+) -> Row:
     """Return recall of the new items, and how many of a list are new."""
     hits = {
         f"recall@{cutoff}": float(

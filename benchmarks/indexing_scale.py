@@ -2,8 +2,9 @@
 
 ``python benchmarks/indexing_scale.py [--items N] [--dimensions D] [--source FILE.npy]`` makes a
 memory-mapped table of vectors and gives its items codes: by residual k-means with all collisions
-resolved, and by one epoch of an RQ-VAE. Making the table and each method run in a process of their
-own, so that a peak is that method's alone; it counts the pages of the table that were read.
+resolved, by the index stage as users call it, and by one epoch of an RQ-VAE. Making the table and
+each method run in a process of their own, so that a peak is that method's alone; it counts the
+pages of the table that were read.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from indexing_stage import index_stage
 from numpy.typing import NDArray
 from results_file import cell, table
 
@@ -82,6 +84,7 @@ def measure(
         path = Path(folder) / "vectors.npy"
         rows = _apart(make_vectors, path, items, dimensions, source, seed)
         rows += _apart(index_by_kmeans, path, seed, quiet)
+        rows += _apart(index_stage, path, LEVELS, CODES, seed, quiet)
         if rq_vae:
             rows += _apart(train_rq_vae, path, seed, quiet)
     return [{**row, "items": items, "dimensions": dimensions} for row in rows]

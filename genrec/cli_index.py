@@ -68,7 +68,7 @@ def remove(
     run: Run,
     item_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Items to remove.")],
 ) -> None:
-    """Take items out of the index; they are never recommended again."""
+    """Take items out of the index; a run that is served never recommends them again."""
     from genrec.cli_console import answer
 
     folder = resolve_name("genrec.tokenization.generations:remove")(run, item_ids)
@@ -99,11 +99,12 @@ def export_codes(
     """Write the codes of the newest generation for other programs."""
     from genrec.cli_console import answer
     from genrec.data.catalog import Catalog
-    from genrec.semantic_ids.generations import latest
+    from genrec.semantic_ids.generations import verified
     from genrec.semantic_ids.item_index import ItemIndex
 
-    newest = latest(run)
-    catalog = Catalog.load(newest if (newest / "catalog.parquet").is_file() else run / "dataset")
+    chain = verified(run)
+    newest = chain[-1].folder
+    catalog = Catalog.load(run / "dataset" if len(chain) == 1 else newest)
     write = resolve_name("genrec.tokenization.exchange:export_index")
     write(ItemIndex.load(newest), catalog.item_ids, path, format, keyed_by=keyed_by)
     answer(str(path))

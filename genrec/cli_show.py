@@ -122,7 +122,12 @@ def _index_lines(folder: Path) -> Iterator[str]:
 def _generation_lines(run_folder: Path) -> Iterator[str]:
     from genrec.semantic_ids.generations import lineage
 
-    for link in lineage(run_folder)[1:]:
+    try:
+        chain = lineage(run_folder)
+    except ArtifactError as error:
+        yield f"  later generations cannot be used: {error}"
+        return
+    for link in chain[1:]:
         yield (
             f"  generation {link.number}: {link.added:,} items added, {link.removed:,} removed; "
             f"{link.folder}"

@@ -109,6 +109,7 @@ def recommend(
         device=recipe.runtime.device,
         dtype=recipe.runtime.dtype,
         beam=recipe.recommend.beam,
+        new_item_weight=recipe.recommend.new_item_weight,
     )
     [result] = recommender.recommend([_item_ids(history)], k=k, exclude_seen=not allow_seen)
     if result.unknown_items:
@@ -195,6 +196,7 @@ def serve(
         host=host or section.host,
         port=section.port if port is None else port,
         beam=section.beam,
+        new_item_weight=section.new_item_weight,
         max_k=section.max_k,
         max_history=section.max_history,
         device=recipe.runtime.device,

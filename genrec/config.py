@@ -232,6 +232,13 @@ class RecommendConfig(Section):
     part: Literal["validation", "test"] = setting("test", "Which part to predict.")
     k: int = setting(50, "Items in a list.", "items", ge=1)
     beam: int = setting(50, "Beam width; at least k.", "beams", ge=1)
+    new_item_weight: float = setting(
+        1.0,
+        "How many items' share an item gets that no training event names; 0 leaves it to the "
+        "model, which all but never names it.",
+        "shares",
+        ge=0,
+    )
     users: int | None = setting(
         None, "Predict for so many, drawn at random by seed; null predicts for all.", "users", ge=1
     )
@@ -259,6 +266,7 @@ class ServeConfig(Section):
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: int = setting(8000, "Port to listen on.", ge=0, le=65535)
     beam: int = setting(50, "Beam width.", "beams", ge=1)
+    new_item_weight: float = setting(1.0, "As recommend.new_item_weight.", "shares", ge=0)
     max_k: int = setting(100, "Largest k a request may ask for.", "items", ge=1)
     max_history: int = setting(1000, "Longest history a request may send.", "items", ge=1)
 

@@ -7,7 +7,6 @@ in one error.
 
 import difflib
 import json
-import os
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from genrec.config import DEVICE_PATTERN, NAME_PATTERN, Recipe
 from genrec.errors import ConfigError
 from genrec.recipe_yaml import RecipeDumper, read_scalar, read_yaml
+from genrec.whole_file import replacing
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 60
@@ -124,9 +124,8 @@ def describe_recipe(recipe: Recipe) -> str:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a resolved recipe so that the file is whole or not there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(dump_recipe(recipe), encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(dump_recipe(recipe), encoding="utf-8")
 
 
 def schema() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from genrec.config import Recipe
 from genrec.errors import ArtifactError, ConfigError, DataError
 from genrec.recipe_file import load_recipe, write_recipe
+from genrec.whole_file import replacing
 
 RECIPE_NAME = "recipe.yaml"
 TIMINGS_NAME = "timings.json"
@@ -49,9 +50,8 @@ def keeping_recipe(run_folder: Path, recipe: Recipe) -> Iterator[list[str]]:
         yield finished
     except (ConfigError, DataError):
         if before is not None and not finished:
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(before)
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                partial.write_bytes(before)
         raise
 
 
@@ -111,6 +111,5 @@ def record_timing(run_folder: Path, verb: str, seconds: float) -> None:
     """Note how long a stage took."""
     timings = {**read_timings(run_folder), verb: round(seconds, 3)}
     path = run_folder / TIMINGS_NAME
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(timings, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(timings, indent=2) + "\n", encoding="utf-8")

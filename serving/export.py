@@ -32,6 +32,7 @@ from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import from_rankings
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
+from genrec.semantic_ids.generations import FOLDER
 from genrec.serving.recommender import loading_dtype
 from genrec.serving.shards import Shards
 
@@ -73,6 +74,12 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """
     section = recipe.recommend
     dataset = Dataset.load(run_folder / "dataset")
+    if (run_folder / FOLDER).is_dir():
+        logger.info(
+            "items are those the models were trained with: lists that are measured leave out what "
+            "%s adds or removes; `genrec recommend --history` and `genrec serve` follow it.",
+            run_folder / FOLDER,
+        )
     inputs = _inputs(run_folder, section)
     histories = dataset.histories(section.part)
     if len(histories) == 0:
@@ -261,7 +268,12 @@ def _generative(
         raise ArtifactError(
             f"{folder} names other items than the run's dataset; run `genrec train` again."
         )
-    return GenerativeRanker(model, beam=max(section.beam, section.k), batch_size=section.batch_size)
+    return GenerativeRanker(
+        model,
+        beam=max(section.beam, section.k),
+        batch_size=section.batch_size,
+        new_item_weight=section.new_item_weight,
+    )
 
 
 def _facts(

@@ -89,6 +89,7 @@ class Recommender:
         dtype: str = "auto",
         beam: int = 50,
         batch_size: int = 64,
+        new_item_weight: float = 1.0,
     ) -> "Recommender":
         """Load a trained model from a run folder or from a model folder alone.
 
@@ -102,6 +103,8 @@ class Recommender:
                 machine is fast at it.
             beam: Beam width; widened to k where k is larger.
             batch_size: Histories decoded at once.
+            new_item_weight: How many items' share an item gets that no training event names;
+                more shows new items more often, 0 leaves them to the model.
 
         Raises:
             ArtifactError: When there is no whole model in the folder, or the generations of the
@@ -117,7 +120,9 @@ class Recommender:
         if generation is not None:
             model = with_generation(model, generation)
         return cls(
-            GenerativeRanker(model, beam=beam, batch_size=batch_size),
+            GenerativeRanker(
+                model, beam=beam, batch_size=batch_size, new_item_weight=new_item_weight
+            ),
             model.catalog,
             model.item_counts,
             model_digest=artifacts.read_manifest(folder, "model").digest,

@@ -21,6 +21,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     beam: int = 50,
+    new_item_weight: float = 1.0,
     max_k: int = 100,
     max_history: int = 1000,
     device: str = "auto",
@@ -35,6 +36,7 @@ def serve(
         host: Address to listen on; the service has no log-in, so keep others out by a proxy.
         port: Port to listen on; 0 takes a free one.
         beam: Beam width.
+        new_item_weight: See ``Recommender.from_pretrained``.
         max_k: Largest k a request may ask for.
         max_history: Longest history a request may send.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
@@ -46,7 +48,9 @@ def serve(
     """
     # The address is taken before the model is loaded: a port in use is told at once.
     with open_socket(host, port) as listener:
-        recommender = Recommender.from_pretrained(path, device=device, dtype=dtype, beam=beam)
+        recommender = Recommender.from_pretrained(
+            path, device=device, dtype=dtype, beam=beam, new_item_weight=new_item_weight
+        )
         app = create_app(recommender, max_k=max_k, max_history=max_history)
         address = address_of(listener)
         logger.info(

@@ -48,9 +48,12 @@ def test_every_part_has_a_row(tmp_path, from_file, monkeypatch):
         "give codes",
         "resolve collisions",
         "all",
+        "genrec index, report and forecast included",
     ]
     assert all(row["items"] == 3000 and row["dimensions"] == 16 for row in rows)
-    made, *parts, whole = rows
+    made, *parts, whole, stage = rows
+    assert stage["unresolved"] == 0
+    assert 0.01 < stage["peak_gib"] < 4
     assert whole["seconds"] == pytest.approx(sum(part["seconds"] for part in parts), abs=0.01)
     assert 0.01 < made["peak_gib"] < 4
     assert 0.01 < whole["peak_gib"] < 4

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -6,6 +8,7 @@ import pytest
 
 from genrec import Recommender, artifacts, pipeline
 from genrec.data.catalog import Catalog
+from genrec.data.dataset import Dataset
 from genrec.semantic_ids.generations import latest, lineage
 from genrec.semantic_ids.item_index import ItemIndex
 from tests.tiny_run import invoke, tiny
@@ -138,3 +141,53 @@ def test_a_report_on_runs_that_cannot_be_told_apart_is_refused(trained):
     refused = invoke("index", "report", trained, trained)
     assert refused.exit_code == 1
     assert "different names" in refused.stderr
+
+
+def test_rows_of_another_dataset_are_never_given_the_codes_of_these(trained, tmp_path):
+    run_folder = shutil.copytree(trained, tmp_path / "run")
+    dataset = Dataset.load(run_folder / "dataset")
+    table = dataset.catalog.table
+    turned = dataclasses.replace(dataset, catalog=Catalog(table.reverse()))
+    with artifacts.writing(run_folder / "dataset", "dataset") as partial:
+        turned.save(partial)
+    for arguments in (
+        ["export", run_folder, tmp_path / "codes.json"],
+        ["report", run_folder, "-o", tmp_path / "page.html"],
+        ["remove", run_folder, table["item_id"][0]],
+    ):
+        refused = invoke("index", *arguments)
+        assert refused.exit_code == 1
+        assert "whose rows are other items" in refused.stderr
+    assert not (tmp_path / "codes.json").exists()
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_indices_of_different_datasets_are_not_compared(trained, tmp_path):
+    other = tmp_path / "other"
+    words = [word for word in tiny() if not word.startswith("seed")]
+    done = invoke("run", "quickstart-fast", "--run", other, "--until", "index", "-q", *words,
+                  "--set", "seed=7")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    refused = invoke("index", "report", trained, other, "-o", tmp_path / "page.html")
+    assert refused.exit_code == 1
+    assert "different datasets" in refused.stderr
+
+
+def test_the_report_of_a_grown_index_says_what_it_leaves_out(grown, tmp_path):
+    run_folder, _, _ = grown
+    path = tmp_path / "new folder" / "page.html"
+    assert invoke("index", "report", run_folder, "-o", path, "-q").exit_code == 0
+    page = path.read_text(encoding="utf-8")
+    assert "Since then 2 items were added and 1 removed, up to generation 3" in page
+
+
+def test_a_run_whose_index_was_made_again_says_what_became_of_its_generations(
+    grown, tmp_path, caplog
+):
+    run_folder = shutil.copytree(grown[0], tmp_path / "run")
+    done = invoke("index", run_folder, "--set", "index.levels=3")
+    assert done.exit_code == 0, done.stderr
+    assert "They are not in this one" in caplog.text
+    shown = invoke("show", run_folder)
+    assert shown.exit_code == 0
+    assert "later generations cannot be used" in shown.stdout

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genrec.embeddings.table import EmbeddingTable
+from genrec.embeddings.table import unit_rows
+from genrec.tokenization.sinkhorn import one_thread
 
 
 class ModalityAdaption(nn.Module):
@@ -36,8 +37,9 @@ class ModalityAdaption(nn.Module):
     @torch.no_grad()
     def predict(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return E_T at length 1, float32[m, d]; zero for a text vector that is zero."""
-        adapted = self(torch.from_numpy(np.ascontiguousarray(text))).numpy()
-        return EmbeddingTable(adapted * text.any(axis=1, keepdims=True), {}).normalised()
+        with one_thread():
+            adapted = self(torch.from_numpy(np.ascontiguousarray(text))).numpy()
+        return unit_rows(adapted * text.any(axis=1, keepdims=True))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what ``from_arrays`` takes."""

@@ -25,6 +25,7 @@ from genrec.data.histories import Histories, from_lists
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ConfigError, DataError
 from genrec.tokenization.alignment import ModalityAdaption, contrastive_loss
+from genrec.tokenization.sinkhorn import one_thread
 
 # Items that a step tells from each other, drawn anew for each.
 ITEMS_PER_STEP = 1024
@@ -124,7 +125,8 @@ def align(
 
     Items without a text or without an event take no part in the contrastive loss: there is
     nothing of one side to agree with. The last epoch is kept: how well the next item is predicted
-    says little of how far text and cf vectors agree, so no validation chooses another.
+    says little of how far text and cf vectors agree, so no validation chooses another. torch runs
+    on one thread, so the result does not depend on their number.
 
     Args:
         start: The cf stage's network; it is left as it is.
@@ -159,10 +161,11 @@ def align(
         return AlignedSasRec(start, unit, rows, temperature=temperature, weight=weight)
 
     try:
-        network, log = train(
-            sequences, from_lists([]), schedule, build,
-            device=device, checkpoint=checkpoint, quiet=quiet,
-        )  # fmt: skip
+        with one_thread():
+            network, log = train(
+                sequences, from_lists([]), schedule, build,
+                device=device, checkpoint=checkpoint, quiet=quiet,
+            )  # fmt: skip
     except ConfigError as error:
         raise ConfigError(_too_fast(schedule)) from error
     assert isinstance(network, AlignedSasRec)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.data.catalog import Catalog
+from genrec.data.dataset import Dataset
 from genrec.data.new_items import NewItems, read_new_items
 from genrec.embeddings.table import EmbeddingTable
 from genrec.embeddings.text import embed_new_texts
@@ -127,7 +128,8 @@ def place(
         DataError: When no item gets codes.
     """
     trained_index = ItemIndex.load(run_folder / "index")
-    trained = Catalog.load(run_folder / "dataset")
+    dataset = Dataset.load(run_folder / "dataset")
+    trained = dataset.catalog
     places, codes = _returning(items.ids, trained, trained_index, index)
     back = items.take(places.tolist())
     others = np.setdiff1d(np.arange(len(items.ids)), places)
@@ -145,7 +147,7 @@ def place(
         vectors.quantized.vectors,
         new.ids,
         [*catalog.item_ids, *back.ids],
-        codes_known=codes_in_use(trained_index),
+        codes_known=codes_in_use(trained_index, dataset.item_counts),
         quiet=runtime.quiet,
     )
     placed = np.concatenate([places, others[added.rows]])

@@ -7,16 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from genrec.embeddings.table import EmbeddingTable
+from genrec.embeddings.table import unit_rows
 
 FOLDS = 5
 # More items would make the map no better, only slower to find.
 MOST_ITEMS = 50_000
+
 # Shares of the mean eigenvalue of the texts' second moments, from hardly any pull to zero to a
 # strong one.
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 Doubles = NDArray[np.float64]
+
+
+def spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows to learn from: all, or of very many 50,000 evenly spaced ones."""
+    if len(rows) <= MOST_ITEMS:
+        return rows
+    return rows[np.arange(MOST_ITEMS) * len(rows) // MOST_ITEMS]
 
 
 @dataclass(frozen=True)
@@ -39,15 +47,12 @@ class CfPrediction:
 
     @classmethod
     def fit(cls, text: NDArray[np.float32], cf: NDArray[np.float32]) -> Self:
-        """Learn from items with both vectors; of very many, from 50,000 evenly spaced ones.
+        """Learn from items with both vectors.
 
         Args:
             text: float32[n, dt], each row of length 1, or zero.
             cf: float32[n, dc], each row of length 1.
         """
-        if len(text) > MOST_ITEMS:
-            spaced = np.arange(MOST_ITEMS) * len(text) // MOST_ITEMS
-            text, cf = text[spaced], cf[spaced]
         fold = np.arange(len(text)) % FOLDS
         # Sums split over threads would round differently.
         with threadpool_limits(limits=1, user_api="blas"):
@@ -67,7 +72,8 @@ class CfPrediction:
 
     def predict(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return guesses of length 1, float32[m, dc], for text vectors float32[m, dt]."""
-        return _directions(text, self.weights)
+        with threadpool_limits(limits=1, user_api="blas"):
+            return _directions(text, self.weights)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what ``from_arrays`` takes."""
@@ -80,7 +86,7 @@ class CfPrediction:
 
 
 def _directions(text: NDArray[np.float32], weights: NDArray[Any]) -> NDArray[np.float32]:
-    return EmbeddingTable(text @ weights, {}).normalised()
+    return unit_rows(text @ weights)
 
 
 def _moments(text: NDArray[np.float32], cf: NDArray[np.float32]) -> tuple[Doubles, Doubles]:

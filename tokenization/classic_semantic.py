@@ -15,8 +15,8 @@ from genrec.tokenization.ragged import MOST_LEVELS, Ints, count_within, pad_and_
 CategoryPath = tuple[str, ...]
 
 USUAL_COLUMNS = ("categories", "category", "genres", "attributes")
-# In the order in which they are looked for: names hold commas more often than bars.
-SEPARATORS = ("|", ">", ",")
+# What text is cut at; only where no row has either at commas, which names hold as well.
+SEPARATORS = ("|", ">")
 
 
 class SemanticIndexer:
@@ -87,12 +87,31 @@ def _child_numbers(paths: Sequence[CategoryPath]) -> dict[CategoryPath, tuple[in
     return codes
 
 
+def usual_column(catalog: Catalog) -> str | None:
+    """Return the first column that usually holds categories and can be read; None without one."""
+    return next(
+        (
+            name
+            for name in USUAL_COLUMNS
+            if name in catalog.table.columns and _readable(catalog.table[name].dtype)
+        ),
+        None,
+    )
+
+
+def _readable(kind: Any) -> bool:  # noqa: ANN401 - polars' types have no common base that is typed
+    """Tell whether a column is text or lists of text, one in the other or not."""
+    while isinstance(kind, pl.List | pl.Array):
+        kind = kind.inner
+    return not isinstance(kind, pl.Struct | pl.Object | pl.Binary)
+
+
 def category_paths(catalog: Catalog, column: str | None) -> list[CategoryPath]:
     """Read the path of every item in the category tree from a column of the catalogue.
 
-    A list is a path; of a list of lists the first that is not empty is taken. Text is cut at ``|``
-    when some row has one, else at ``>``, else at ``,``. Blanks around names and empty names are
-    dropped.
+    A list is a path; of a list of lists the first that is not empty is taken. Text is cut at
+    whichever of ``|`` and ``>`` more rows have, and at ``,`` when none has either. Blanks around
+    names and empty names are dropped.
 
     Args:
         catalog: The items.
@@ -105,8 +124,8 @@ def category_paths(catalog: Catalog, column: str | None) -> list[CategoryPath]:
     Raises:
         ConfigError: When the column is not there or holds records.
     """
-    values = catalog.table[_column(catalog.table.columns, column)]
-    if isinstance(values.dtype, pl.Struct | pl.Object):
+    values = catalog.table[_column(catalog, column)]
+    if not _readable(values.dtype):
         raise ConfigError(
             f"item column {values.name!r} is of type {values.dtype}, expected text or lists of "
             "text; set index.classic.categories to another column."
@@ -114,16 +133,18 @@ def category_paths(catalog: Catalog, column: str | None) -> list[CategoryPath]:
     if isinstance(values.dtype, pl.List | pl.Array):
         return [_names(_first_path(value)) for value in values.to_list()]
     texts = values.cast(pl.String).fill_null("")
-    separator = next((s for s in SEPARATORS if texts.str.contains(s, literal=True).any()), "|")
+    rows = {mark: int(texts.str.contains(mark, literal=True).sum()) for mark in SEPARATORS}
+    separator = max(SEPARATORS, key=lambda mark: rows[mark]) if any(rows.values()) else ","
     return [_names(text.split(separator)) for text in texts]
 
 
-def _column(present: Sequence[str], column: str | None) -> str:
+def _column(catalog: Catalog, column: str | None) -> str:
     """Return the column to read."""
+    present = catalog.table.columns
     wanted = USUAL_COLUMNS if column is None else (column,)
-    for name in wanted:
-        if name in present:
-            return name
+    found = usual_column(catalog) if column is None else column
+    if found in present:
+        return found
     raise ConfigError(
         f"the items have no column {' or '.join(wanted)}, but {', '.join(present)}; set "
         "index.classic.categories to the one with the categories, or choose another index.method."

@@ -137,8 +137,10 @@ def _used(quality: Quality) -> float | None:
 
 
 def _error(quality: Quality) -> float | None:
-    error: float | None = quality["error"][-1]["relative_error"] if quality["error"] else None
-    return error
+    if not quality["error"]:
+        return None
+    after: float | None = quality.get("error_after")
+    return float(quality["error"][-1]["relative_error"]) if after is None else after
 
 
 def _agreement(key: str, codes: int, value: str) -> Callable[[Quality], float | None]:

@@ -12,7 +12,7 @@ resolved afterwards.
 """
 
 import json
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,22 @@ from genrec.errors import DataError
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.tokenization.exchange_readers import FileCodes, read_grid, read_lcrec, read_pid2sid
 from genrec.tokenization.indexer import Proposal
+from genrec.whole_file import replacing
 
 Format = Literal["lcrec", "pid2sid", "grid"]
 KeyedBy = Literal["item_id", "row"]
 
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "lcrec": (".json",),
+    "pid2sid": (".parquet",),
+    "grid": (".safetensors", ".npy"),
+}
+
 _SHOWN = 5
+# A level may have so many codes, or so many for each item of the file, whichever is more.
+MOST_CODES, CODES_PER_ITEM = 65536, 4
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,10 +90,10 @@ def export_index(
     Args:
         index: The codes.
         item_ids: Outside id of each row.
-        path: File to write; one that is there is replaced, whole or not at all. The suffix of a
-            ``grid`` file says how it is written.
+        path: File to write; one that is there is replaced, whole or not at all. Its suffix is one
+            that belongs to the format, and says how a ``grid`` is written.
         format: ``lcrec``, ``pid2sid`` or ``grid``.
-        keyed_by: ``lcrec``: whether items are named by their id or by their row.
+        keyed_by: Whether items are named by their id or by their row; a ``grid`` has rows only.
 
     Returns:
         The path.
@@ -94,18 +105,22 @@ def export_index(
     if len(item_ids) != len(index):
         raise DataError(f"there are {len(item_ids)} item ids for {len(index)} rows of codes.")
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if format == "lcrec":
-        names = item_ids if keyed_by == "item_id" else [str(row) for row in range(len(index))]
-        _write_lcrec(partial, index, names)
-    elif format == "pid2sid":
-        sids = pl.Series("sid", index.codes.tolist(), dtype=pl.List(pl.Int32))
-        ids = pl.Series("item_id", item_ids, dtype=pl.String)
-        pl.DataFrame([ids, sids]).write_parquet(partial)
-    else:
-        _write_grid(partial, index, path.suffix)
-    os.replace(partial, path)
+    names = item_ids if keyed_by == "item_id" else [str(row) for row in range(len(index))]
+    if path.suffix.lower() not in SUFFIXES[format]:
+        raise DataError(
+            f"{path.name}: a {format} file ends in {' or '.join(SUFFIXES[format])}, not in "
+            f"{path.suffix!r}; give such a name, or another format."
+        )
+    with replacing(path) as partial:
+        if format == "lcrec":
+            _write_lcrec(partial, index, names)
+        elif format == "pid2sid":
+            sids = pl.Series("sid", index.codes.tolist(), dtype=pl.List(pl.Int32))
+            pl.DataFrame([pl.Series("item_id", names, dtype=pl.String), sids]).write_parquet(
+                partial
+            )
+        else:
+            _write_grid(partial, index, path.suffix.lower())
     return path
 
 
@@ -127,11 +142,9 @@ def _write_grid(path: Path, index: ItemIndex, suffix: str) -> None:
     table = np.ascontiguousarray(index.codes.T.astype(np.int64))
     if suffix == ".safetensors":
         save_file({"codes": table}, path)
-    elif suffix == ".npy":
-        with path.open("wb") as handle:
-            np.save(handle, table, allow_pickle=False)
-    else:
-        raise DataError(f"a grid file ends in .safetensors or .npy, not in {suffix!r}.")
+        return
+    with path.open("wb") as handle:
+        np.save(handle, table, allow_pickle=False)
 
 
 def import_index(
@@ -148,7 +161,8 @@ def import_index(
         path: The file.
         format: ``lcrec``, ``pid2sid`` or ``grid``.
         item_ids: Outside id of each catalogue row.
-        keyed_by: ``lcrec``: whether the file names items by their id or by their row.
+        keyed_by: Whether the file names items by their id or by their row; a ``grid`` has rows
+            only.
         level_sizes: Number of codes of each level; None takes one more than the largest.
 
     Raises:
@@ -158,6 +172,7 @@ def import_index(
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} is not a file; give the file with the codes.")
+    _require_suffix_of(path, format)
     if format == "grid":
         codes = read_grid(path, len(item_ids))
         found = FileCodes([str(row) for row in range(len(codes))], codes)
@@ -165,7 +180,9 @@ def import_index(
     else:
         found = read_lcrec(path) if format == "lcrec" else read_pid2sid(path)
     wanted = list(item_ids) if keyed_by == "item_id" else [str(r) for r in range(len(item_ids))]
+    _require_plausible(path, found)
     place = _places(path, found.names, wanted, keyed_by)
+    _warn_of_other_names(path, found.names, item_ids, keyed_by)
     rows = np.flatnonzero(place >= 0)
     codes = found.codes[place[rows]]
     known = set(wanted)
@@ -180,6 +197,29 @@ def import_index(
         missing=tuple(item_ids[row] for row in np.flatnonzero(place < 0).tolist()),
         extra=tuple(name for name in found.names if name not in known),
     )
+
+
+def _require_suffix_of(path: Path, format: Format) -> None:
+    """Refuse a file whose suffix belongs to another format."""
+    for other, suffixes in SUFFIXES.items():
+        if path.suffix.lower() in suffixes and other != format:
+            raise DataError(
+                f"{path} ends in {path.suffix!r} as {other} files do, but is to be read as "
+                f"{format}; say --format {other}."
+            )
+
+
+def _require_plausible(path: Path, found: FileCodes) -> None:
+    """Refuse codes so large that a model would need more tokens for them than there are items."""
+    most = max(MOST_CODES, CODES_PER_ITEM * len(found.names))
+    row, level = np.unravel_index(int(found.codes.argmax()), found.codes.shape)
+    if found.codes[row, level] >= most:
+        raise DataError(
+            f"{path}: item {found.names[row]!r} has code {found.codes[row, level]} at level "
+            f"{level}; with {len(found.names)} items a level may have {most} codes, each of which "
+            "becomes a token of the language model. Number the codes of a level from 0 without "
+            "gaps."
+        )
 
 
 def _places(
@@ -200,6 +240,23 @@ def _places(
             f"{_examples(wanted)}; {hint}."
         )
     return place
+
+
+def _warn_of_other_names(
+    path: Path, names: list[str], item_ids: Sequence[str], keyed_by: KeyedBy
+) -> None:
+    """Say when the names of a file fit both the ids and the rows of a catalogue."""
+    others = [str(row) for row in range(len(item_ids))] if keyed_by == "item_id" else item_ids
+    if list(item_ids) != [str(row) for row in range(len(item_ids))] and set(names) == set(others):
+        other = "row" if keyed_by == "item_id" else "item_id"
+        logger.warning(
+            "%s: its names are taken for %s, but each is also a %s of this catalogue. If that is "
+            "what they are, read the file again with keyed_by=%r.",
+            path,
+            "item ids" if keyed_by == "item_id" else "rows",
+            "row" if other == "row" else "item id",
+            other,
+        )
 
 
 def _level_sizes(

@@ -54,7 +54,13 @@ def read_lcrec(path: Path) -> FileCodes:
     levels = _common_length(path, names, [len(value) for value in values])
     if levels > len(ascii_lowercase):
         raise DataError(f"{path} has {levels} codes an item; there are letters for 26.")
-    tokens = pl.DataFrame({"token": list(chain.from_iterable(values))})
+    try:
+        tokens = pl.DataFrame({"token": list(chain.from_iterable(values))})
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path} holds half a character ({error.object[error.start]!a}) in a token; expected "
+            "texts as <a_1>."
+        ) from error
     letters = pl.Series(list(ascii_lowercase[:levels]) * len(names))
     parts = tokens.select(
         letter=pl.col("token").str.extract(_TOKEN, 1),

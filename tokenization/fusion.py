@@ -1,6 +1,7 @@
 """The vectors that are quantized: of an item's text, of what users did with it, or of both."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from genrec.embeddings.table import EmbeddingTable
+from genrec.embeddings import mapped_file
+from genrec.embeddings.table import EmbeddingTable, unit_rows
 from genrec.errors import ArtifactError, DataError
-from genrec.tokenization.cf_prediction import CfPrediction
+from genrec.tokenization.cf_prediction import CfPrediction, spaced
 
 if TYPE_CHECKING:
     from genrec.tokenization.alignment_training import Alignment
@@ -27,7 +29,9 @@ _PARTS: dict[Vectors, tuple[Literal["cf", "text"], ...]] = {
     "concatenation": ("cf", "text"),
     "aligned": ("cf", "text"),
 }
-_GUESS = "guess."
+_VECTORS, _GUESS = "fusion.safetensors", "fusion_guess.safetensors"
+
+logger = logging.getLogger(__name__)
 
 
 class TextGuess(Protocol):
@@ -48,7 +52,7 @@ class Fusion:
 
     Attributes:
         method: Which parts a vector has: ``text``, ``cf``, or cf then text, each at length 1.
-        vectors: float32[n, d], one row an item.
+        vectors: float32[n, d], one row an item; may be memory-mapped.
         text_dimensions: Width of the text vectors; none when there were none.
         guess: What stands in for the cf part of an item that has a text only; none where no cf
             part is wanted or there were no texts.
@@ -93,15 +97,17 @@ class Fusion:
         return np.concatenate([parts[name] for name in _PARTS[self.method]], axis=1)
 
     def save(self, folder: Path) -> None:
-        """Write ``fusion.safetensors`` and ``fusion.json`` into the folder."""
-        arrays: dict[str, NDArray[Any]] = {"vectors": self.vectors}
+        """Write ``fusion.safetensors``, ``fusion.json`` and what the guess needs, if any."""
+        mapped_file.write(folder / _VECTORS, "vectors", self.vectors)
         if self.guess is not None:
-            arrays |= {_GUESS + name: array for name, array in self.guess.arrays().items()}
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(arrays, folder / "fusion.safetensors")
+            arrays = {
+                name: np.ascontiguousarray(array) for name, array in self.guess.arrays().items()
+            }
+            save_file(arrays, folder / _GUESS)
         body = {
             "method": self.method,
             "text_dimensions": self.text_dimensions,
+            "guess": self.guess is not None,
             "facts": self.facts,
         }
         (folder / "fusion.json").write_text(json.dumps(body, indent=2) + "\n")
@@ -116,14 +122,14 @@ class Fusion:
         try:
             body = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))
             method, facts = body["method"], body["facts"]
-            arrays = load_file(folder / "fusion.safetensors")
-            vectors = arrays.pop("vectors")
             if method not in _PARTS:
                 raise ValueError(f"unknown method {method!r}, expected one of {list(_PARTS)}")
-            known = {name.removeprefix(_GUESS): array for name, array in arrays.items()}
-            guess = _guess(method, known) if known else None
+            guess = _guess(method, load_file(folder / _GUESS)) if body["guess"] else None
+            vectors = mapped_file.mapped(folder / _VECTORS, "vectors")
             return cls(method, vectors, body["text_dimensions"], guess, facts)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, DataError
+        ) as error:  # fmt: skip
             raise ArtifactError(
                 f"the vectors in {folder} cannot be read ({error}); run the index stage again."
             ) from error
@@ -143,6 +149,7 @@ def fuse(
     tables: Mapping[str, EmbeddingTable],
     *,
     has_events: NDArray[np.bool_] | None = None,
+    store: Path | None = None,
 ) -> Fusion:
     """Put text and cf vectors side by side, each at length 1.
 
@@ -155,27 +162,55 @@ def fuse(
         tables: ``text`` float32[n, dt], ``cf`` float32[n, dc]. ``cf`` needs the first only for
             items without events and for new ones.
         has_events: bool[n], which items occur in the training part; none when all do.
+        store: File to keep the vectors in while they are used; they are written and read block
+            by block. None holds them in memory.
 
     Raises:
         DataError: When a table that is needed is missing or all zero, or rows differ in number.
     """
     _check(tables, _PARTS[method], has_events)
-    if method == "text":
-        text = tables["text"]
-        return Fusion(method, text.normalised(), text.vectors.shape[1], facts=_facts(text, None))
+    text = tables.get("text")
+    if method == "text" or text is None:
+        [name] = _PARTS[method]
+        _warn_of_untrained(method, has_events)
+        facts = _facts(text, None if method == "text" else has_events)
+        vectors = _empty(store, len(tables[name]), tables[name].vectors.shape[1])
+        for rows in mapped_file.row_blocks(vectors):
+            vectors[rows] = unit_rows(tables[name].vectors[rows])
+        return Fusion(method, vectors, None if text is None else vectors.shape[1], facts=facts)
     cf = tables["cf"].normalised()
-    if "text" not in tables:
-        return Fusion(method, cf, facts=_facts(None, has_events))
-    text = tables["text"]
-    unit = text.normalised()
     events = _all_or(has_events, len(cf))
-    known = events & unit.any(axis=1)
-    guess = CfPrediction.fit(unit[known], cf[known])
-    cf[~events] = guess.predict(unit[~events])
-    parts = {"cf": cf, "text": unit}
-    vectors = np.concatenate([parts[name] for name in _PARTS[method]], axis=1)
+    learned = spaced(np.flatnonzero(events & text.vectors.any(axis=1)))
+    guess = CfPrediction.fit(unit_rows(text.vectors[learned]), cf[learned])
+    widths = {"cf": cf.shape[1], "text": text.vectors.shape[1]}
+    vectors = _empty(store, len(cf), sum(widths[name] for name in _PARTS[method]))
+    for rows in mapped_file.row_blocks(text.vectors):
+        unit = unit_rows(text.vectors[rows])
+        silent = ~events[rows]
+        cf[rows][silent] = guess.predict(unit[silent])
+        parts = {"cf": cf[rows], "text": unit}
+        vectors[rows] = np.concatenate([parts[name] for name in _PARTS[method]], axis=1)
     facts = {**_facts(text, has_events), "cf_prediction": guess.facts}
     return Fusion(method, vectors, text.vectors.shape[1], guess, facts)
+
+
+def _empty(store: Path | None, items: int, width: int) -> Table:
+    """Return a table to be filled, in memory or in a file."""
+    if store is None:
+        return np.zeros((items, width), dtype=np.float32)
+    return mapped_file.create(store, "vectors", (items, width))
+
+
+def _warn_of_untrained(method: Vectors, has_events: NDArray[np.bool_] | None) -> None:
+    untrained = 0 if has_events is None else int((~has_events).sum())
+    if method == "cf" and untrained:
+        logger.warning(
+            "%d of %d items have no training event, so their cf vectors are what they were before "
+            "training and their codes mean nothing; with index.vectors: concatenation their texts "
+            "stand in.",
+            untrained,
+            len(has_events) if has_events is not None else 0,
+        )
 
 
 def fuse_aligned(

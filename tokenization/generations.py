@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.data.catalog import Catalog
-from genrec.errors import ArtifactError, DataError
+from genrec.errors import DataError
 from genrec.run_folder import locked
 from genrec.runtime import Runtime
-from genrec.semantic_ids.generations import FOLDER, Generation, lineage
+from genrec.semantic_ids.generations import FOLDER, Generation, verified
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.tokenization.arrivals import place, read_arrivals
 
@@ -117,23 +117,14 @@ def remove(run_folder: Path, item_ids: Sequence[str]) -> Path:
 
 
 def _open(run_folder: Path) -> _Newest:
-    """Read the newest generation and check it against its manifest.
+    """Read the newest generation.
 
     Raises:
-        ArtifactError: When it is damaged, or the dataset is not the one the index was made from.
+        ArtifactError: See ``verified``.
     """
-    chain = lineage(run_folder)
+    chain = verified(run_folder)
     newest = chain[-1].folder
-    artifacts.verify(newest, "index")
-    dataset = run_folder / "dataset"
-    digest = artifacts.verify(dataset, "dataset").digest
-    made_from = artifacts.read_manifest(chain[0].folder).inputs.get("dataset", {}).get("digest")
-    if made_from != digest:
-        raise ArtifactError(
-            f"{chain[0].folder} was made from dataset {str(made_from)[:12]}, but {dataset} is "
-            f"{digest[:12]}. Run `genrec run {run_folder}`, which makes again what is stale."
-        )
-    catalog = Catalog.load(dataset if len(chain) == 1 else newest)
+    catalog = Catalog.load(run_folder / "dataset" if len(chain) == 1 else newest)
     return _Newest(chain, ItemIndex.load(newest), catalog)
 
 

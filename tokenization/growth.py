@@ -6,10 +6,10 @@ free one under the prefixes around it, ever more of them until one is found. Of 
 want the same place the nearer gets it, as in ``collisions``. Ties go to the smaller item id, then
 to the smaller codes, so the order of the items plays no part.
 
-A new item only gets codes that the model has learned, those that some item of the index it was
-trained on carries: the token of any other code was never a target, so its row in the model is
-what it was at the start, and an item behind it could not be ranked. Tuples of known codes may be
-new; that is what the model makes of codes it knows.
+A new item only gets codes that the model has learned, those that some item with training events
+carries in the index it was trained on: the token of any other code was never a target, so its row
+in the model is what it was at the start, and an item behind it could not be ranked. Tuples of
+known codes may be new; that is what the model makes of codes it knows.
 """
 
 from collections.abc import Sequence
@@ -59,10 +59,21 @@ class Added:
     refused: tuple[Refused, ...]
 
 
-def codes_in_use(index: ItemIndex) -> list[NDArray[np.bool_]]:
-    """Return for each level bool[K_l], true for the codes that some item carries."""
+def codes_in_use(
+    index: ItemIndex, item_counts: NDArray[np.integer] | None = None
+) -> list[NDArray[np.bool_]]:
+    """Return for each level bool[K_l], true for the codes that some item carries.
+
+    Args:
+        index: The codes.
+        item_counts: int[n], training events of each item: items without any are passed over, for
+            no model learned their codes. None takes all items, as when no item has any.
+    """
+    rows = np.ones(len(index), dtype=bool)
+    if item_counts is not None and (np.asarray(item_counts) > 0).any():
+        rows = np.asarray(item_counts) > 0
     return [
-        np.bincount(codes, minlength=size) > 0
+        np.bincount(codes[rows], minlength=size) > 0
         for codes, size in zip(index.codes.T, index.level_sizes, strict=True)
     ]
 
@@ -131,6 +142,11 @@ def usable_quantizer(index: ItemIndex, quantizer: Quantizer | None) -> Quantizer
         ConfigError: When there is none, or it has other levels than the index.
     """
     method = index.facts.get("method", "unknown")
+    if quantizer is None and method == "imported":
+        raise ConfigError(
+            "the index was read from a file, and what made its codes is not here. Let the program "
+            "that made them encode the new items, and import the codes of the whole catalogue."
+        )
     if quantizer is None:
         raise ConfigError(
             f"the index was made by method {method!r}, which names a whole catalogue at once and "

@@ -23,7 +23,8 @@ class Letter:
         collaborative_weight: Weight of ``CollaborativeLoss`` (alpha).
         diversity_weight: Weight of ``diversity_loss`` (beta).
         diversity_clusters: Clusters that each codebook is split into.
-        collaborative: float32[n, c], item vectors of a collaborative model.
+        collaborative: float32[n, c], item vectors of a collaborative model; zero for an item that
+            has none.
     """
 
     collaborative_weight: float = 0.0
@@ -53,7 +54,8 @@ class CollaborativeLoss(nn.Module):
     """Pulls the quantized latent of an item towards its collaborative vector (LETTER, eq. 3).
 
     In-batch cross-entropy of the dot products between quantized latents and collaborative
-    vectors: each latent must find its own item's vector (Wang et al., "Learnable Item
+    vectors: each latent must find its own item's vector; items whose vector is zero take no part
+    (Wang et al., "Learnable Item
     Tokenization for Generative Recommendation", CIKM 2024). The vectors are frozen and scaled so
     that their elements have a mean square of 1; where they are wider or narrower than the
     latents, a linear map is learned in between.
@@ -65,20 +67,27 @@ class CollaborativeLoss(nn.Module):
 
     def __init__(self, collaborative: Floats, dimensions: int) -> None:
         super().__init__()
-        scale = np.sqrt((collaborative.astype(np.float64) ** 2).mean()) or 1.0
+        known = collaborative.any(axis=1)
+        scale = np.sqrt((collaborative[known].astype(np.float64) ** 2).mean()) if known.any() else 1
         table = torch.from_numpy((collaborative / scale).astype(np.float32))
         self.table: Tensor
         self.register_buffer("table", table, persistent=False)
+        self.known: Tensor
+        self.register_buffer("known", torch.from_numpy(known), persistent=False)
         same = table.shape[1] == dimensions
         self.map = nn.Identity() if same else nn.Linear(dimensions, table.shape[1], bias=False)
 
     def forward(self, rows: Tensor, quantized: Tensor) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch; 0 when none of its items has a vector.
 
         Args:
             rows: int64[B], the items.
             quantized: float[B, d], their quantized latents.
         """
+        known = self.known[rows]
+        if not known.any():
+            return quantized.new_zeros(())
+        rows, quantized = rows[known], quantized[known]
         scores = self.map(quantized) @ self.table[rows].T
         return functional.cross_entropy(scores, torch.arange(len(rows)))
 

@@ -62,14 +62,17 @@ def measure(
         Plain values: ``items``, ``level_sizes``, ``collisions_before``, ``collisions_after`` (see
         ``collisions``); ``items_moved``, ``spare_moves``, ``added_distance`` (see ``Resolution``)
         and ``extra_level``; ``levels_before``, ``levels_after`` (see ``usage``); ``prefixes``
-        (see ``prefix_sizes``); ``error`` (see ``errors``); ``neighbour_agreement``,
+        (see ``prefix_sizes``); ``quantized``, whether a quantizer gave the codes; ``error`` (see
+        ``errors``), of the codes before collisions were resolved, and ``error_after``, the
+        relative error of those of the index; ``neighbour_agreement``,
         ``co_consumption`` and ``category_agreement`` (see ``agreement``); ``crowded_prefixes``
         and ``loose_codes`` (see ``item_groups``) and ``neighbours`` (see ``neighbour_titles``).
     """
     tree = CodeTree.of(codes, level_sizes)
     before = None if proposal is None else usage(proposal.codes, proposal.level_sizes)
     after = usage(codes, level_sizes)
-    _warn(after if before is None else before, learned=before is not None)
+    quantized = proposal is not None and proposal.quantizer is not None
+    _warn(after if before is None else before, quantized=quantized)
     return {
         "items": len(codes),
         "level_sizes": [int(size) for size in level_sizes],
@@ -80,7 +83,9 @@ def measure(
         "levels_before": before,
         "levels_after": after,
         "prefixes": prefix_sizes(tree),
+        "quantized": quantized,
         "error": _errors_of(tables, proposal),
+        "error_after": _error_after(tables, proposal, resolution),
         **_agreement(tables, tree, seed),
         "crowded_prefixes": largest_groups(
             tree, codes, tables.titles, levels=max(tree.levels - 1, 1)
@@ -94,8 +99,8 @@ def measure(
     }
 
 
-def _warn(levels: Sequence[dict[str, Any]], *, learned: bool) -> None:
-    advice = "; fewer codes (index.codes_per_level) would lose nothing" if learned else ""
+def _warn(levels: Sequence[dict[str, Any]], *, quantized: bool) -> None:
+    advice = "; fewer codes (index.codes_per_level) would lose nothing" if quantized else ""
     for row in levels:
         if row["used"] < USAGE_GATE * row["size"]:
             logger.warning(
@@ -122,6 +127,23 @@ def _errors_of(tables: ItemTables, proposal: Proposal | None) -> list[dict[str, 
     if proposal is None or proposal.quantizer is None or tables.vectors is None:
         return None
     return errors(tables.vectors, proposal.quantizer, proposal.codes)
+
+
+def _error_after(
+    tables: ItemTables, proposal: Proposal | None, resolution: Resolution | None
+) -> float | None:
+    """Return the share of the spread that the codes of the index lose.
+
+    Items whose new code stands for no vector are left out.
+    """
+    if proposal is None or resolution is None or proposal.quantizer is None:
+        return None
+    if tables.vectors is None:
+        return None
+    kept = np.ones(len(resolution.codes), dtype=bool)
+    kept[np.flatnonzero(resolution.moved)[np.isinf(resolution.after)]] = False
+    codes = resolution.codes[:, : len(proposal.level_sizes)]
+    return _lost(tables.vectors, proposal.quantizer, codes, [len(proposal.level_sizes)], kept)[0]
 
 
 def _agreement(tables: ItemTables, tree: CodeTree, seed: int) -> dict[str, Any]:
@@ -236,15 +258,27 @@ def errors(
     Returns:
         One row a level with ``level`` and ``relative_error``; 0 when all vectors are the same.
     """
+    counts = range(1, codes.shape[1] + 1)
+    lost = _lost(vectors, quantizer, codes, counts)
+    return [{"level": level, "relative_error": error} for level, error in enumerate(lost)]
+
+
+def _lost(
+    vectors: NDArray[np.float32],
+    quantizer: Quantizer,
+    codes: NDArray[np.int32],
+    counts: Sequence[int],
+    kept: NDArray[np.bool_] | None = None,
+) -> list[float]:
+    """Return the relative error of the first so many codes, for each count, over the kept items."""
     mean = np.mean(vectors, axis=0, dtype=np.float64)
-    spread, lost = 0.0, np.zeros(codes.shape[1])
+    spread, lost = 0.0, np.zeros(len(counts))
     for start in range(0, len(vectors), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(vectors)))
+        if kept is not None:
+            rows = rows[kept[rows]]
         block = np.asarray(vectors[rows], dtype=np.float64)
         spread += float(((block - mean) ** 2).sum())
-        for level in range(len(lost)):
-            lost[level] += ((block - quantizer.decode(codes[rows], level + 1)) ** 2).sum()
-    return [
-        {"level": level, "relative_error": round(float(error) / spread if spread > 0 else 0.0, 4)}
-        for level, error in enumerate(lost)
-    ]
+        for place, count in enumerate(counts):
+            lost[place] += ((block - quantizer.decode(codes[rows], count)) ** 2).sum()
+    return [round(float(error) / spread if spread > 0 else 0.0, 4) for error in lost]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from genrec.evaluation.tables import markdown_table
+from genrec.evaluation.tables import escape, markdown_table
 from genrec.tokenization.verdicts import percent, verdicts
 
 STATES = {"good": "good", "look": "look at this", "unknown": "not measured"}
@@ -27,8 +27,8 @@ def to_markdown(quality: dict[str, Any]) -> str:
         _collisions(quality),
         "## Levels",
         "Perplexity is the number of codes that would be as varied if all were used alike; entropy "
-        "is its logarithm to base 2. The error is the share of the vectors' spread that is lost up "
-        "to this level.",
+        "is its logarithm to base 2. The error is the share of the vectors' spread that the codes "
+        "of the method lose up to this level, before collisions were resolved.",
         markdown_table(*level_table(quality)),
         "## Agreement",
         *_agreement(quality),
@@ -65,6 +65,10 @@ def _moves(quality: dict[str, Any]) -> list[str]:
         words.append(
             f"They are {(1 + quality['added_distance']) ** 0.5:.3g} times as far from what their "
             "codes stand for as before (root mean square)."
+        )
+    if quality.get("error_after") is not None:
+        words.append(
+            f"The codes of the index lose {percent(quality['error_after'])} of the vectors' spread."
         )
     if quality["spare_moves"]:
         words.append(f"{quality['spare_moves']} of them got a code that stands for no vector.")
@@ -155,9 +159,12 @@ def forecast_table(forecast: dict[str, Any]) -> tuple[list[str], list[list[str]]
 
 
 def _neighbours(entry: dict[str, Any]) -> str:
-    lines = [f"**{entry['title']}** ({', '.join(str(code) for code in entry['codes'])})", ""]
+    lines = [
+        f"**{escape(entry['title'])}** ({', '.join(str(code) for code in entry['codes'])})",
+        "",
+    ]
     if entry["by_vectors"] is not None:
-        lines.append("- by vectors: " + "; ".join(entry["by_vectors"]))
-    named = (f"{row['title']} ({row['shared']})" for row in entry["by_codes"])
+        lines.append("- by vectors: " + "; ".join(map(escape, entry["by_vectors"])))
+    named = (f"{escape(row['title'])} ({row['shared']})" for row in entry["by_codes"])
     lines.append("- by codes (levels shared): " + "; ".join(named))
     return "\n".join(lines)

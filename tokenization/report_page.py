@@ -32,6 +32,7 @@ from genrec.tokenization.report_sections import (
     verdict_section,
 )
 from genrec.tokenization.report_style import SCRIPT, STYLE
+from genrec.whole_file import replacing
 
 
 def write_page(
@@ -43,6 +44,7 @@ def write_page(
     name: str,
     vectors: NDArray[np.float32] | None = None,
     comparison: Comparison | None = None,
+    notes: Sequence[str] = (),
     seed: int = 42,
     quiet: bool = True,
 ) -> None:
@@ -61,6 +63,7 @@ def write_page(
         name: Name of the catalogue or run, for the head.
         vectors: float32[n, d], for the map and for typical examples; may be memory-mapped.
         comparison: Other indices beside this one.
+        notes: Sentences for the head: what to know before reading on.
         seed: Draws the items of the map.
         quiet: No progress display.
 
@@ -92,7 +95,9 @@ def write_page(
         comparison_section(comparison),
     ]
     shown = [(anchor, title, body) for anchor, title, body in sections if body]
-    path.write_text(_page(name, head(name, quality, index), shown, pictures), encoding="utf-8")
+    page = _page(name, head(name, quality, index, notes), shown, pictures)
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def _page(

@@ -46,7 +46,7 @@ POLICIES = {
 }
 
 
-def head(name: str, quality: dict[str, Any], index: ItemIndex) -> str:
+def head(name: str, quality: dict[str, Any], index: ItemIndex, notes: Sequence[str] = ()) -> str:
     """Return the head of the page: what the index is, in words, and how the verdicts stand."""
     states = [verdict.state for verdict in verdicts(quality)]
     tally = " ".join(
@@ -54,7 +54,9 @@ def head(name: str, quality: dict[str, Any], index: ItemIndex) -> str:
         for state, words in STATES.items()
         if state in states
     )
-    facts = "".join(f"<p>{html.escape(line)}</p>" for line in _facts(quality, index.facts))
+    facts = "".join(
+        f"<p>{html.escape(line)}</p>" for line in (*_facts(quality, index.facts), *notes)
+    )
     return (
         '<div><p class="eyebrow">Semantic IDs: report</p>\n'
         f"<h1>{html.escape(name)}</h1>\n"

@@ -33,6 +33,9 @@ def learn_rotation(x: Floats, pieces: int, codes: int) -> Floats:
         float32[w, w], orthonormal; row j is what becomes dimension j.
     """
     width = x.shape[1]
+    # Sums over all vectors must not overflow either. The rotation is the same at any scale, and a
+    # power of two changes no digit.
+    x = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
     if len(x) < width:
         # faiss needs as many vectors as dimensions, or it writes beyond its memory. Repeating all
         # of them equally often changes no variance and no mean.

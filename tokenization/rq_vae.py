@@ -33,6 +33,9 @@ from genrec.tokenization.rq_vae_training import Round, Schedule, best_round, tra
 
 logger = logging.getLogger(__name__)
 
+# A network that has hardly been trained may lose a little more than all; beyond this it diverged.
+LARGEST_ERROR = 2.0
+
 METHOD = "rq_vae"
 
 
@@ -180,7 +183,8 @@ class RqVae:
             best.error,
             best.collision_rate,
         )
-        _check_usage(*self._assign(x), size, self.minimum_usage)
+        _check_error(best, size)
+        _check_usage(self.codes_of(x), _count_distinct(x), size, self.minimum_usage)
         return self
 
     def _network(self, width: int, size: int) -> RqVaeNetwork:
@@ -223,22 +227,17 @@ class RqVae:
         Raises:
             DataError: As ``encode``.
         """
-        return self._assign(x)[0]
-
-    def _assign(self, x: NDArray[Any]) -> tuple[Codes, Doubles]:
-        """Return the codes of vectors and their latents, float64[n, dimensions]."""
         codec = self._fitted()
         x = checked(x, codec.width)
         codes = np.zeros((len(x), self.levels), dtype=np.int32)
-        latents = np.zeros((len(x), self.dimensions))
         for rows in track(
             blocks(len(x)), "RQ-VAE codes", console=Console(stderr=True), disable=self.quiet
         ):
-            latents[rows] = residual = codec.latents(x[rows])
+            residual = codec.latents(x[rows])
             for level, codebook in enumerate(codec.codebooks):
                 codes[rows, level] = squared_distances(residual, codebook).argmin(axis=1)
                 residual = residual - codebook[codes[rows, level]]
-        return codes, latents
+        return codes
 
     def decode(self, codes: Codes, levels: int | None = None) -> NDArray[np.float32]:
         """Return what the decoder makes of the sum of the code vectors, float32[n, d].
@@ -318,7 +317,36 @@ def _digest(x: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _check_usage(codes: Codes, latents: Doubles, size: int, minimum: float) -> None:
+def _count_distinct(x: NDArray[Any]) -> int:
+    """Return the number of distinct vectors, told apart by a 64-bit sum of their bits."""
+    weights = np.random.default_rng(0).integers(1, 2**63, size=x.shape[1], dtype=np.uint64)
+    sums = np.zeros(len(x), dtype=np.uint64)
+    for rows in blocks(len(x)):
+        # -0 equals 0 but has other bits; adding 0 makes it 0.
+        bits = (as_float32(x[rows]) + np.float32(0)).view(np.uint32)
+        sums[rows] = (bits * (2 * weights + 1)).sum(axis=1, dtype=np.uint64)
+    return len(np.unique(sums))
+
+
+def _check_error(best: Round, size: int) -> None:
+    """Refuse a network that tells far less of the vectors than their mean; warn of one near it.
+
+    Raises:
+        ConfigError: When it does.
+    """
+    if size == 1 or best.error < 1:
+        return
+    words = (
+        f"the RQ-VAE loses {best.error:.3g} times the vectors' spread at its best, so the mean "
+        "of all vectors would say as much; set a lower index.rq_vae.learning_rate, more "
+        "index.rq_vae.epochs, or fewer layers in index.rq_vae.hidden."
+    )
+    if best.error >= LARGEST_ERROR:
+        raise ConfigError(words)
+    logger.warning("%s", words)
+
+
+def _check_usage(codes: Codes, distinct: int, size: int, minimum: float) -> None:
     """Refuse codebooks that have collapsed.
 
     A level that follows codes which already tell all items apart has nothing left to say, and
@@ -326,14 +354,14 @@ def _check_usage(codes: Codes, latents: Doubles, size: int, minimum: float) -> N
 
     Args:
         codes: int32[n, L] of the items that were learned from.
-        latents: float64[n, dimensions] of the same items.
+        distinct: Number of distinct vectors among them. Not of latents: an encoder that has
+            died gives all items one.
         size: Codes that were learned at each level.
         minimum: Share of them that each level must use.
 
     Raises:
         ConfigError: When a level uses a smaller share.
     """
-    distinct = len(distinct_rows(as_float32(latents))[0])
     for level in range(codes.shape[1]):
         used = len(np.unique(codes[:, level]))
         told_apart = int(dense_ids(codes[:, :level]).max()) + 1

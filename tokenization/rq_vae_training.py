@@ -30,6 +30,8 @@ EPOCHS_A_ROUND = 5
 WARM_UP = 0.05
 SETTLING = 0.2
 LONGEST_GRADIENT = 1.0
+# A latent or code with such a number comes from steps that are too long.
+LARGEST_NUMBER = 1e12
 # Codes learn so many times faster than the layers: they have to keep up with moving latents.
 CODEBOOK_RATE = 10.0
 
@@ -242,6 +244,8 @@ class _Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = group["rate"] * self._rate((number - 1) * self.batches + batch)
             total += self._step(rows, generator)
+            if not np.isfinite(total):
+                break
         if not np.isfinite(total):
             raise ConfigError(
                 f"The loss of the RQ-VAE is {total} in epoch {number}; lower "
@@ -258,7 +262,7 @@ class _Trainer:
     def _step(self, rows: NDArray[np.int64], generator: np.random.Generator) -> float:
         x = self._scaled(rows)
         encoded = self.network.encoder(x)
-        if not encoded.isfinite().all():
+        if not _usable(encoded, *self.network.codebooks):
             return float("nan")
         latents = self.network.quantize(encoded)
         loss: Tensor = functional.mse_loss(self.network.decoder(latents.quantized), x)
@@ -274,7 +278,7 @@ class _Trainer:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.everything.parameters(), LONGEST_GRADIENT)
         self.optimizer.step()
-        return loss.item()
+        return loss.item() if _usable(*self.network.codebooks) else float("nan")
 
     @torch.no_grad()
     def _assign(self) -> tuple[Assignment, float]:
@@ -304,6 +308,11 @@ class _Trainer:
                     self.optimizer.state[codebook][entry][dead] = 0
             revived += len(dead)
         return revived
+
+
+def _usable(*tensors: Tensor) -> bool:
+    """Tell whether all numbers are finite and can be squared and added up."""
+    return all(float(tensor.detach().abs().amax()) < LARGEST_NUMBER for tensor in tensors)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError
 from genrec.runtime import Runtime
 from genrec.tokenization.alignment_training import align
-from genrec.tokenization.classic_semantic import USUAL_COLUMNS, category_paths
+from genrec.tokenization.classic_semantic import category_paths, usual_column
 from genrec.tokenization.fusion import Fusion, fuse, fuse_aligned
 from genrec.tokenization.indexer import ItemTables
 
@@ -65,7 +65,8 @@ def fused(
         return None
     has_events = dataset.item_counts > 0
     if section.vectors != "aligned":
-        return fuse(section.vectors, tables, has_events=has_events)
+        store = run_folder / "index.checkpoint" / "vectors.safetensors"
+        return fuse(section.vectors, tables, has_events=has_events, store=store)
     config = section.alignment
     folder = run_folder / "cf"
     alignment = align(
@@ -106,17 +107,22 @@ def item_tables(
     tables: dict[str, EmbeddingTable],
 ) -> ItemTables:
     """Return all that is known of the items: what indexers learn from and reports compare with."""
-    columns = dataset.catalog.table.columns
-    named = section.classic.categories
-    has_categories = named is not None or any(name in columns for name in USUAL_COLUMNS)
+    column = section.classic.categories or usual_column(dataset.catalog)
     return ItemTables(
         item_ids=dataset.catalog.item_ids,
         titles=dataset.catalog.titles,
         vectors=vectors,
-        collaborative=tables["cf"].normalised() if "cf" in tables else None,
+        collaborative=_collaborative(tables["cf"], dataset) if "cf" in tables else None,
         sequences=_by_first_event(dataset),
-        categories=category_paths(dataset.catalog, named) if has_categories else None,
+        categories=None if column is None else category_paths(dataset.catalog, column),
     )
+
+
+def _collaborative(cf: EmbeddingTable, dataset: Dataset) -> NDArray[np.float32]:
+    """Return the cf vectors at length 1; zero for items whose vectors no event has shaped."""
+    unit = cf.normalised()
+    unit[dataset.item_counts == 0] = 0
+    return unit
 
 
 def _by_first_event(dataset: Dataset) -> Histories:

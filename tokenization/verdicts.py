@@ -127,7 +127,7 @@ def _used(quality: dict[str, Any]) -> Verdict:
             f"Level {worst['level'] + 1} uses {worst['used']:,} of its {worst['size']:,} codes; "
             f"{dead:,} of all codes are dead."
         )
-    if state == "look":
+    if state == "look" and quality.get("quantized", True):
         words += " Fewer codes a level would lose nothing."
     return Verdict("Codes in use, worst level", percent(share), state, words)
 
@@ -146,10 +146,9 @@ def _even(quality: dict[str, Any]) -> Verdict:
     )
     if shares[worst] >= least[worst]:
         return Verdict(name, value, "good", words + "Items spread well.")
-    words += (
-        "Items crowd into a part of them, about which the code then says little; "
-        "index.normalise_residuals or index.balanced spreads them."
-    )
+    words += "Items crowd into a part of them, about which the code then says little."
+    if quality.get("quantized", True):
+        words += " With residual_kmeans, index.normalise_residuals and index.balanced spread them."
     return Verdict(name, value, "look", words)
 
 
@@ -167,8 +166,12 @@ def _error(quality: dict[str, Any]) -> Verdict:
     name = "Reconstruction error"
     if not quality["error"]:
         return _unknown(name, "the codes stand for no vectors, or the vectors are not here")
-    error = quality["error"][-1]["relative_error"]
+    before = quality["error"][-1]["relative_error"]
+    after = quality.get("error_after")
+    error = before if after is None else after
     words = f"The codes keep {percent(max(1 - error, 0))} of what tells the vectors apart."
+    if error != before:
+        words += f" Before items moved the error was {before:.3f}."
     if error > MOST_ERROR:
         words += " More levels or larger ones would keep more."
     return Verdict(name, f"{error:.3f}", "look" if error > MOST_ERROR else "good", words)

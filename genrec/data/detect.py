@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genrec.config import DataConfig
+from genrec.config import DataConfig, ItemColumns
 from genrec.data import (
     amazon_reader,
     movielens_reader,
@@ -11,7 +11,7 @@ from genrec.data import (
     table_reader,
 )
 from genrec.data.files import first_lines, layout_of, reading
-from genrec.data.source import Source
+from genrec.data.source import Items, Source
 from genrec.errors import DataError
 
 EVENT_STEMS = ("interactions", "ratings", "events", "reviews")
@@ -123,6 +123,26 @@ def _detect_file(path: Path) -> str:
     if layout == "text" and len(columns) == 1 and "::" in first_lines(path)[0]:
         return "movielens"
     return "table"
+
+
+def read_items(path: Path, columns: ItemColumns, separator: str | None = None) -> Items:
+    """Read an item file alone, by the reader that its name calls for.
+
+    Args:
+        path: ``movies.dat``, ``u.item``, ``NAME.item``, ``meta_NAME.jsonl``, or a table.
+        columns: Which of its columns holds what.
+        separator: Field separator of text files; ``None`` guesses.
+
+    Raises:
+        DataError: When it is not there, not known, or cannot be read.
+    """
+    if path.name == "u.item" or path.suffix == ".dat":
+        return movielens_reader.read_items(path)
+    if path.suffix == ".item":
+        return recbole_reader.read_items(path, columns, separator)
+    if path.name.startswith("meta_"):
+        return amazon_reader.read_metadata(path)
+    return table_reader.read_item_file(path, columns, separator)
 
 
 def open_source(config: DataConfig) -> Source:

@@ -2,6 +2,7 @@
 
 import html
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -38,20 +39,35 @@ def clean_text(column: pl.Series) -> pl.Series:
 
     Control characters count as spaces: a title is printed to terminals as it stands.
     """
-    if isinstance(column.dtype, pl.List | pl.Array):
-        parts = column.cast(pl.List(column.dtype.inner)).list.eval(pl.element().cast(pl.String))
-        column = parts.list.drop_nulls().list.join(", ")
-    elif isinstance(column.dtype, pl.Struct | pl.Object):
+    inner: Any = column.dtype
+    while isinstance(inner, pl.List | pl.Array):
+        inner = inner.inner
+    if isinstance(inner, pl.Struct | pl.Object | pl.Binary):
         raise DataError(
             f"Item column {column.name!r} is of type {column.dtype}, which has no text; leave it "
             "out of data.item_columns."
         )
+    column = _joined(column)
     text = column.cast(pl.String).fill_null("")
     marked = text.str.contains("&", literal=True)
     if marked.any():
         decoded = [html.unescape(value) for value in text.filter(marked).to_list()]
         text = text.scatter(marked.arg_true(), pl.Series(decoded, dtype=pl.String))
     return text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
+
+
+def _joined(column: pl.Series) -> pl.Series:
+    """Return a column with the texts of each list joined by commas, lists in lists included."""
+    if not isinstance(column.dtype, pl.List | pl.Array):
+        return column
+    rows = pl.int_range(len(column), eager=True)
+    lists = column.cast(pl.List(column.dtype.inner))
+    # One element a line; inner lists are joined first.
+    parts = pl.DataFrame({"row": rows, "text": lists}).explode("text")
+    texts = parts.with_columns(_joined(parts["text"]).cast(pl.String).alias("text")).drop_nulls()
+    joined = texts.group_by("row", maintain_order=True).agg(pl.col("text").str.join(", "))
+    whole = pl.DataFrame({"row": rows}).join(joined, on="row", how="left", maintain_order="left")
+    return whole["text"].rename(column.name)
 
 
 def _readable(column: pl.Series) -> pl.Series:

@@ -92,6 +92,15 @@ def _items(path: Path, table: pl.DataFrame, bad: list[tuple[int, str]], width: i
     return Items(table, broken=broken, file=str(path))
 
 
+def read_items(path: Path) -> Items:
+    """Read an item file: ``u.item``, or one laid out as ``movies.dat``.
+
+    Raises:
+        DataError: When it is not there, or no line of it has the fields of its layout.
+    """
+    return _read_u_item(path) if path.name == "u.item" else _read_movies(path)
+
+
 def ratings_in(folder: Path) -> Path | None:
     """Return the rating file of a folder, if it has one."""
     return next((folder / name for name in RATING_NAMES if (folder / name).is_file()), None)
@@ -124,11 +133,7 @@ def read(path: Path, items_path: Path | None = None) -> Source:
     if items_path is None:
         beside = ratings.with_name(ITEM_NAMES.get(ratings.name, "movies.dat"))
         items_path = beside if beside.is_file() else None
-    items = None
-    if items_path is not None:
-        items = (
-            _read_u_item(items_path) if items_path.name == "u.item" else _read_movies(items_path)
-        )
+    items = read_items(items_path) if items_path is not None else None
 
     def blocks() -> Iterator[Block]:
         if not tabs:

@@ -10,9 +10,9 @@ import polars as pl
 from genrec.config import ItemColumns
 from genrec.data.catalog import Catalog
 from genrec.data.cleaning import clean_ids
+from genrec.data.detect import read_items
 from genrec.data.item_table import clean_text, normalise_items
 from genrec.data.source import BROKEN_SCHEMA, Items
-from genrec.data.table_reader import read_item_file
 from genrec.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def read_new_items(
     out, and those that the file does not have are empty; the log names both.
 
     Args:
-        path: Parquet, CSV, TSV or JSON lines.
+        path: An item file of any layout that the data stage reads.
         catalog: The items that are there.
         columns: Which column of the file holds what.
         text_columns: Columns that the texts of the catalogue were joined from, so that those of
@@ -84,7 +84,7 @@ def read_new_items(
     Raises:
         DataError: When the file cannot be read, lacks every text column or holds no new item.
     """
-    items = read_item_file(path, columns, separator)
+    items = read_items(path, columns, separator)
     if text_columns is not None and columns.text is None:
         items = replace(items, text=_present(text_columns, items, path))
     ids, reason = _judged(items, catalog)

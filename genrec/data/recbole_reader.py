@@ -34,7 +34,18 @@ def _header(path: Path, separator: str) -> list[str]:
     return names
 
 
-def _read_items(path: Path, columns: ItemColumns, separator: str) -> Items:
+def read_items(path: Path, columns: ItemColumns, separator: str | None = None) -> Items:
+    """Read a ``.item`` file.
+
+    Args:
+        path: The file.
+        columns: Which of its columns holds what, without types.
+        separator: Field separator; ``None`` is a tab.
+
+    Raises:
+        DataError: When it is not there or of another layout.
+    """
+    separator = check_separator(separator or "\t")
     names = _header(path, separator)
     item_id, title = find_item_columns(names, columns, path)
     table, rows, broken = separated_table(path, names, separator, quoted=False)
@@ -85,7 +96,7 @@ def read(
         "recbole",
         str(path),
         blocks,
-        _read_items(items_path, item_columns, separator) if items_path else None,
+        read_items(items_path, item_columns, separator) if items_path else None,
         has_time="timestamp" in mapping,
         notes=notes,
     )

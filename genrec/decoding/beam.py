@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.rules import Exclusions
 from genrec.decoding.trie import PrefixTrie
 
@@ -43,17 +44,20 @@ def beam_search(
     scorer: CodeScorer,
     width: int,
     exclusions: Exclusions | None = None,
+    shares: NewItemShares | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the best items of every request in a batch.
 
     The score of an item is the sum of the log-probabilities of its codes; lengths are equal, so
-    nothing is normalised. Items with the same codes have the same score.
+    nothing is normalised. Items with the same codes have the same score. Where shares are given,
+    they stand in for the log-probabilities of codes that lead to new items only.
 
     Args:
         trie: The catalogue.
         scorer: The model, already given the histories.
         width: Prefixes kept after each level.
         exclusions: Items each request must not get.
+        shares: What items get that the model never saw.
 
     Returns:
         Catalogue rows int64[B, W'] (-1 past the last eligible item) and scores float[B, W'],
@@ -63,13 +67,12 @@ def beam_search(
     batch, device = len(log_probabilities), log_probabilities.device
     nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
     scores = torch.zeros(batch, 1, device=device)
-    nodes, scores, parents = _expand(trie, 0, nodes, scores, log_probabilities, width, exclusions)
+    rules = (width, exclusions, shares)
+    nodes, scores, parents = _expand(trie, 0, nodes, scores, log_probabilities, *rules)
     for level in range(1, len(trie.levels)):
         codes = trie.levels[level - 1].code[nodes]
         log_probabilities = scorer.next(level, codes, parents).float()
-        nodes, scores, parents = _expand(
-            trie, level, nodes, scores, log_probabilities, width, exclusions
-        )
+        nodes, scores, parents = _expand(trie, level, nodes, scores, log_probabilities, *rules)
     if trie.sharing is not None:
         nodes, scores = _open(trie, nodes, scores, width, exclusions)
     items = torch.where(scores > -torch.inf, trie.item_of_leaf[nodes], -1)
@@ -84,14 +87,17 @@ def _expand(
     log_probabilities: Tensor,
     width: int,
     exclusions: Exclusions | None,
+    shares: NewItemShares | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Extend every kept prefix by one code and keep the best; nodes, scores, parents [B, W]."""
     children, real = trie.children(level, nodes)
     if exclusions is not None:
         real = real & exclusions.allows(level, children)
     code = trie.levels[level].code[children]
-    total = scores.unsqueeze(-1) + torch.gather(log_probabilities, 2, code)
-    total = total.masked_fill(~real, -torch.inf).flatten(1)
+    step = torch.gather(log_probabilities, 2, code)
+    if shares is not None:
+        step = shares.applied(level, children, step)
+    total = (scores.unsqueeze(-1) + step).masked_fill(~real, -torch.inf).flatten(1)
     best, place = total.topk(min(width, total.shape[1]), dim=1)
     kept = torch.gather(children.flatten(1), 1, place)
     return kept, best, place // children.shape[2]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from genrec.data.ranking import Ranking
 from genrec.decoding.beam import beam_search
 from genrec.decoding.language_model_scorer import LanguageModelScorer
+from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.rules import Exclusions
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import RequestError
@@ -21,16 +22,26 @@ class GenerativeRanker:
     """Ranks items by constrained beam search; implements ``RankingModel``.
 
     Items that share their codes have the same score and are ranked by their training counts.
+    Items without a training event, such as those added later, get a share of what the model gives
+    to the codes they have in common with others (see ``NewItemShares``).
 
     Args:
         model: The generative model; set to evaluation mode.
         beam: Prefixes kept at each level; widened to k where k is larger.
         batch_size: Histories decoded at once.
+        new_item_weight: Shares an item without training events gets; 0 leaves it to the model.
     """
 
     name = "genrec"
 
-    def __init__(self, model: GenerativeModel, *, beam: int = 50, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        model: GenerativeModel,
+        *,
+        beam: int = 50,
+        batch_size: int = 64,
+        new_item_weight: float = 1.0,
+    ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
         self.model = model
@@ -38,6 +49,9 @@ class GenerativeRanker:
         self.batch_size = batch_size
         self._device = next(model.language_model.parameters()).device
         self._trie = PrefixTrie.from_index(model.index, model.item_counts).to(self._device)
+        self._shares = NewItemShares.of(
+            self._trie, torch.from_numpy(model.item_counts), new_item_weight
+        )
         self._head = CodeHead(model.language_model, model.vocabulary)
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
 
@@ -87,7 +101,8 @@ class GenerativeRanker:
         exclusions = (
             None if exclude is None else Exclusions.from_rows(self._trie, exclude, self._device)
         )
-        items, scores = beam_search(self._trie, scorer, max(self.beam, k), exclusions)
+        width = max(self.beam, k)
+        items, scores = beam_search(self._trie, scorer, width, exclusions, self._shares)
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))

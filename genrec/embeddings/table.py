@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
+from genrec.embeddings import mapped_file
 from genrec.errors import DataError
 
 
@@ -16,8 +16,10 @@ from genrec.errors import DataError
 class EmbeddingTable:
     """Vectors float32[n, d]; row i belongs to catalogue row i.
 
+    A table that was loaded is read from disk as its rows are used.
+
     Attributes:
-        vectors: float32[n, d], finite.
+        vectors: float32[n, d], finite; may be memory-mapped.
         origin: How they were made: method, model, revision, prompt.
     """
 
@@ -29,7 +31,10 @@ class EmbeddingTable:
             raise DataError(
                 f"vectors must be a table [items, dimensions], got shape {self.vectors.shape}."
             )
-        bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        finite = np.ones(len(self.vectors), dtype=bool)
+        for rows in mapped_file.row_blocks(self.vectors):
+            finite[rows] = np.isfinite(self.vectors[rows]).all(axis=1)
+        bad = np.flatnonzero(~finite)
         if len(bad):
             raise DataError(
                 f"{len(bad)} of {len(self.vectors)} vectors hold NaN or infinite "
@@ -41,16 +46,32 @@ class EmbeddingTable:
 
     def normalised(self) -> NDArray[np.float32]:
         """Return the vectors scaled to length 1; all-zero rows stay zero."""
-        length = np.linalg.norm(self.vectors, axis=1, keepdims=True)
-        return (self.vectors / np.where(length > 0, length, 1)).astype(np.float32)
+        unit = np.empty(self.vectors.shape, dtype=np.float32)
+        for rows in mapped_file.row_blocks(unit):
+            unit[rows] = unit_rows(self.vectors[rows])
+        return unit
 
     def save(self, folder: Path, name: str = "vectors") -> None:
         """Write ``NAME.safetensors`` and ``NAME.json`` into the folder."""
-        save_file({"vectors": np.ascontiguousarray(self.vectors)}, folder / f"{name}.safetensors")
+        mapped_file.write(folder / f"{name}.safetensors", "vectors", self.vectors)
         (folder / f"{name}.json").write_text(json.dumps(self.origin, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path, name: str = "vectors") -> "EmbeddingTable":
-        """Read what ``save`` wrote."""
-        vectors = load_file(folder / f"{name}.safetensors")["vectors"]
+        """Open what ``save`` wrote.
+
+        Raises:
+            DataError: When the file is damaged or holds other than finite vectors.
+        """
+        vectors = mapped_file.mapped(folder / f"{name}.safetensors", "vectors")
         return cls(vectors, json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return rows of numbers [m, d] scaled to length 1, float32[m, d]; zero rows stay zero.
+
+    In double precision, so that no length overflows or vanishes.
+    """
+    wide = np.asarray(rows, dtype=np.float64)
+    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    return (wide / np.where(length > 0, length, 1)).astype(np.float32)

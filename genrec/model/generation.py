@@ -20,13 +20,19 @@ def with_generation(model: GenerativeModel, folder: Path) -> GenerativeModel:
     has. Items that came after training have no training events: their count is 0.
 
     Args:
-        model: A trained model, whichever generation it has now.
+        model: A trained model as it was loaded, so that what was removed and came back is known
+            by its training events.
         folder: ``RUN/index.generations/N``.
 
     Raises:
         ArtifactError: When the folder is missing or damaged, is no generation, or comes from
-            another index than the model was trained on.
+            another index than the model was trained on; when the model has a later generation.
     """
+    if "generation" in model.facts:
+        raise ArtifactError(
+            f"the model has generation {model.facts['generation']} already, which may lack items "
+            "it was trained on; load it again for another one."
+        )
     manifest = artifacts.verify(folder, "index")
     trained_on, root = str(model.facts.get("index_digest")), manifest.facts.get("root")
     if root is None:

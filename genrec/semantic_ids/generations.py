@@ -52,10 +52,36 @@ def lineage(run_folder: Path) -> list[Generation]:
                 f"{folder / str(number)} was made from index {str(made_from[1])[:12]} and "
                 f"generation {str(made_from[2])[:12]}, but {root} is {chain[0].digest[:12]} and "
                 f"generation {len(chain)} is {chain[-1].digest[:12]}. The index was made again or "
-                f"a generation is gone: delete {folder} and add the items again."
+                f"a generation is gone. Move {folder} away; `genrec index add {run_folder} "
+                "MOVED/N/catalog.parquet`, with its last N, then adds its items again."
             )
         counts = {name: int(facts.get(name, 0)) for name in ("added", "removed")}
         chain.append(Generation(number, folder / str(number), manifest.digest, **counts))
+    return chain
+
+
+def verified(run_folder: Path) -> list[Generation]:
+    """Return the generations of a run after checking what they and their titles are read from.
+
+    The index that the model is trained on, the newest generation and the dataset are read and
+    compared with their manifests, and the dataset must be the one the index was made from: rows of
+    another one name other items.
+
+    Raises:
+        ArtifactError: When one is missing or damaged, or the dataset is another; see ``lineage``.
+    """
+    chain = lineage(run_folder)
+    made_from = artifacts.verify(chain[0].folder, "index").inputs.get("dataset", {}).get("digest")
+    if len(chain) > 1:
+        artifacts.verify(chain[-1].folder, "index")
+    dataset = run_folder / "dataset"
+    digest = artifacts.verify(dataset, "dataset").digest
+    if made_from != digest:
+        raise ArtifactError(
+            f"{chain[0].folder} was made from dataset {str(made_from)[:12]}, but {dataset} is "
+            f"{digest[:12]}, whose rows are other items. Run `genrec run {run_folder}`, which "
+            "makes again what is stale."
+        )
     return chain
 
 

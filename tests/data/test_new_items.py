@@ -164,12 +164,46 @@ def test_a_file_without_a_new_item_says_why(catalog, tmp_path, text, message):
 def test_a_file_that_cannot_be_read_is_refused(catalog, tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "new.csv", catalog)
-    (tmp_path / "new.dat").write_text("1::Lamp::home\n")
+    (tmp_path / "new.xlsx").write_text("1::Lamp::home\n")
     with pytest.raises(DataError, match="expected Parquet"):
-        read(tmp_path / "new.dat", catalog)
+        read(tmp_path / "new.xlsx", catalog)
     pl.DataFrame({"item_id": [], "title": []}).write_parquet(tmp_path / "none.parquet")
     with pytest.raises(DataError, match="no new item: it has no rows"):
         read(tmp_path / "none.parquet", catalog)
     pl.DataFrame({"item_id": [[1]], "title": ["a"]}).write_parquet(tmp_path / "new.parquet")
     with pytest.raises(DataError, match="the item id column is of type"):
         read(tmp_path / "new.parquet", catalog)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("movies.dat", "c::Chair (2003)::home|wood\n"),
+        ("u.item", "c|Chair (2003)|2003||url|" + "|".join("0" * 19) + "\n"),
+        ("shop.item", "item_id:token\ttitle:token_seq\tgenres:token_seq\nc\tChair (2003)\thome\n"),
+        ("meta_shop.jsonl", '{"parent_asin": "c", "title": "Chair (2003)"}\n'),
+    ],
+)
+def test_item_files_of_every_layout_of_the_data_stage_are_read(catalog, tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    new = read(path, catalog)
+    assert new.table["item_id"].to_list() == ["c"]
+    assert new.table["title"].to_list() == ["Chair (2003)"]
+
+
+def test_lists_in_lists_become_one_text(catalog, tmp_path):
+    path = tmp_path / "new.parquet"
+    genres = [[["home", "wood"], [], ["chairs", None]], None]
+    pl.DataFrame(
+        {"item_id": ["c", "d"], "title": ["Chair", "Door"], "genres": genres}
+    ).write_parquet(path)
+    new = read(path, catalog)
+    assert new.table["text"].to_list() == ["Chair, home, wood, chairs", "Door"]
+
+
+def test_lists_of_records_are_refused(catalog, tmp_path):
+    path = tmp_path / "new.parquet"
+    pl.DataFrame({"item_id": ["c"], "title": ["C"], "genres": [[{"a": 1}]]}).write_parquet(path)
+    with pytest.raises(DataError, match="'genres' is of type List.Struct.*has no text"):
+        read(path, catalog)

@@ -59,7 +59,7 @@ HISTORIES = [np.asarray(rows, dtype=np.int32) for rows in ([], [3], [5, 1, 9], l
 
 def test_a_wide_beam_equals_scoring_every_tuple():
     model = generative()
-    rankings = GenerativeRanker(model, beam=ITEMS, batch_size=3).rank(
+    rankings = GenerativeRanker(model, beam=ITEMS, batch_size=3, new_item_weight=0).rank(
         HISTORIES, ITEMS, exclude=HISTORIES
     )
     for history, ranking in zip(HISTORIES, rankings, strict=True):

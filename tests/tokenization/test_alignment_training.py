@@ -213,3 +213,17 @@ def test_a_loss_that_breaks_in_the_very_last_step_is_named(monkeypatch):
     monkeypatch.setattr(alignment_training, "contrastive_loss", broken)
     with pytest.raises(ConfigError, match="lower index.alignment.learning_rate"):
         run(epochs=1, batch_items=10_000)
+
+
+def test_the_number_of_threads_plays_no_part():
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            alignment = run()
+            found.append((alignment.cf, alignment.adaption.predict(TEXT.normalised())))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])

@@ -56,6 +56,7 @@ def test_the_folder_holds_the_index_the_quantizer_and_the_report(run_folder):
         "quantizer.safetensors",
         "quantizer.json",
         "fusion.safetensors",
+        "fusion_guess.safetensors",
         "fusion.json",
         "quality.json",
         "quality.md",

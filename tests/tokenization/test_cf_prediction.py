@@ -74,14 +74,12 @@ def test_a_handful_of_items_is_no_error(n):
 
 
 def test_of_very_many_items_evenly_spaced_ones_are_learned_from(monkeypatch):
-    text, cf = world(201)
     monkeypatch.setattr(cf_prediction, "MOST_ITEMS", 100)
-    prediction = CfPrediction.fit(text, cf)
-    assert prediction.facts["items"] == 100
-    spaced = [int(201 * i / 100) for i in range(100)]
-    assert spaced[-1] == 198
-    expected = CfPrediction.fit(text[spaced], cf[spaced])
-    np.testing.assert_array_equal(prediction.weights, expected.weights)
+    rows = np.arange(1000, 1201)
+    chosen = cf_prediction.spaced(rows)
+    assert chosen.tolist() == [1000 + int(201 * i / 100) for i in range(100)]
+    assert chosen[-1] == 1198
+    assert cf_prediction.spaced(rows[:100]).tolist() == rows[:100].tolist()
 
 
 def test_the_number_of_threads_plays_no_part():

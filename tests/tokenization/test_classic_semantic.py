@@ -4,7 +4,7 @@ import pytest
 
 from genrec.data.catalog import Catalog
 from genrec.errors import ConfigError, DataError
-from genrec.tokenization.classic_semantic import SemanticIndexer, category_paths
+from genrec.tokenization.classic_semantic import SemanticIndexer, category_paths, usual_column
 from genrec.tokenization.indexer import ItemTables
 
 
@@ -116,6 +116,8 @@ def test_arrays_are_paths():
         (["Hair, Nails|Oil", "Face, Oil"], [("Hair, Nails", "Oil"), ("Face, Oil",)]),
         (["Hair, Nails > Oil", "Face"], [("Hair, Nails", "Oil"), FACE]),
         (["Hair", "Face"], [HAIR, FACE]),
+        # One name with a bar does not keep the paths of all others whole.
+        (["Hair > Oil", "Face > Oil", "A|B"], [HAIR_OIL, FACE_OIL, ("A|B",)]),
     ],
 )
 def test_text_is_cut_at_the_separator_of_the_column(texts, paths):
@@ -151,4 +153,11 @@ def test_a_column_that_is_not_there_is_an_error_that_names_those_that_are():
 
 def test_records_are_refused():
     with pytest.raises(ConfigError, match="'genres' is of type Struct"):
-        category_paths(catalog(genres=[{"name": "Hair"}]), None)
+        category_paths(catalog(genres=[{"name": "Hair"}]), "genres")
+
+
+def test_a_usual_column_of_records_is_passed_over():
+    records = {"attributes": [{"colour": "red"}], "category": [[{"a": 1}]]}
+    assert usual_column(catalog(**records)) is None
+    assert usual_column(catalog(**records, genres=["Hair"])) == "genres"
+    assert category_paths(catalog(**records, genres=["Hair"]), None) == [HAIR]

@@ -24,12 +24,12 @@ def best(comparison, name):
 def test_the_best_of_each_row_is_marked():
     good = quality(
         items_moved=0,
-        error=[{"level": 0, "relative_error": 0.2}],
+        error_after=0.2,
         forecast=forecast_of(0.3, bits=8.0),
     )
     bad = quality(
         items_moved=4,
-        error=[{"level": 0, "relative_error": 0.4}],
+        error_after=0.4,
         forecast=forecast_of(0.2, bits=9.0),
     )
     comparison = compare([("bad", bad), ("good", good)])
@@ -63,10 +63,8 @@ def test_recall_within_two_standard_errors_of_the_best_is_as_good():
 
 
 def test_figures_that_depend_on_the_sizes_are_not_marked_across_sizes():
-    one = quality(error=[{"level": 0, "relative_error": 0.2}], items_moved=0)
-    other = quality(
-        error=[{"level": 0, "relative_error": 0.4}], items_moved=4, level_sizes=[9, 9, 9]
-    )
+    one = quality(error_after=0.2, items_moved=0)
+    other = quality(error_after=0.4, items_moved=4, level_sizes=[9, 9, 9])
     comparison = compare([("one", one), ("other", other)])
     assert row(comparison, "codes") == ("codes", "8 x 8", "9 x 9 x 9")
     assert best(comparison, "reconstruction error") == []
@@ -74,7 +72,7 @@ def test_figures_that_depend_on_the_sizes_are_not_marked_across_sizes():
 
 
 def test_what_was_not_measured_is_a_dash_and_never_best():
-    known = quality(error=[{"level": 0, "relative_error": 0.9}])
+    known = quality(error_after=0.9)
     comparison = compare([("known", known), ("foreign", foreign()[0])])
     assert row(comparison, "reconstruction error")[1:] == ("0.900", "-")
     assert "foreign" not in best(comparison, "reconstruction error")

@@ -142,6 +142,11 @@ def test_rows_taken_for_ids_and_ids_taken_for_rows_are_pointed_out(index, tmp_pa
         ('{"a": ["<a_99999999999>"]}', "has '<a_99999999999>' at level 0"),
         ('{"a": ["<a_4294967296>"]}', "has '<a_4294967296>' at level 0"),
         (json.dumps({"a": ["<a_0>"] * 27}), "27 codes an item"),
+        (json.dumps({"a": ["\ud800"]}), "half a character .*ud800"),
+        (
+            '{"a": ["<a_2>"], "b": ["<a_65536>"]}',
+            "item 'b' has code 65536 at level 0; with 2 items",
+        ),
     ],
 )
 def test_a_bad_lcrec_file_is_refused(tmp_path, text, message):
@@ -235,6 +240,7 @@ def test_what_cannot_be_written_leaves_the_old_file(index, tmp_path):
     path.write_text("old")
     with pytest.raises(DataError, match=".safetensors or .npy, not in '.pt'"):
         export_index(index, IDS, path, "grid")
+    path = path.rename(tmp_path / "codes.json")
     with pytest.raises(DataError, match="3 item ids for 4 rows"):
         export_index(index, IDS[:3], path, "lcrec")
     wide = ItemIndex(np.zeros((1, 27), dtype=np.int32), (1,) * 27, {})
@@ -242,3 +248,34 @@ def test_what_cannot_be_written_leaves_the_old_file(index, tmp_path):
         export_index(wide, ["a"], path, "lcrec")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("format", ["lcrec", "pid2sid"])
+def test_codes_keyed_by_row_come_back_by_row(tmp_path, caplog, format):
+    """With ids that are numbers too, names are told apart by what the caller says alone."""
+    index = ItemIndex(np.array([[0, 1], [1, 0], [2, 2]], np.int32), (3, 3), {})
+    ids = ["2", "0", "1"]
+    path = export_index(index, ids, tmp_path / FILES[format], format, keyed_by="row")
+    found = import_index(path, format, ids, keyed_by="row")
+    np.testing.assert_array_equal(found.complete().codes, index.codes)
+    caplog.clear()
+    assert import_index(path, format, ids).complete().codes.tolist() != index.codes.tolist()
+    assert "its names are taken for item ids, but each is also a row" in caplog.text
+    caplog.clear()
+    import_index(path, format, ["0", "1", "2"])
+    assert not caplog.text
+
+
+def test_a_suffix_of_another_format_is_refused(index, tmp_path):
+    path = export_index(index, IDS, tmp_path / "codes.parquet", "pid2sid")
+    with pytest.raises(DataError, match="say --format pid2sid"):
+        import_index(path, "lcrec", IDS)
+    with pytest.raises(DataError, match=r"lcrec file ends in \.json"):
+        export_index(index, IDS, tmp_path / "codes.npy", "lcrec")
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing_behind(index, tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        export_index(index, IDS, tmp_path / "a.json", "lcrec")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from genrec.embeddings import mapped_file
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, DataError
 from genrec.tokenization.alignment import ModalityAdaption
@@ -146,10 +147,10 @@ def test_what_is_saved_is_read_back(tables, alignment, tmp_path):
         folder = tmp_path / method
         folder.mkdir()
         fusion.save(folder)
-        assert sorted(path.name for path in folder.iterdir()) == [
-            "fusion.json",
-            "fusion.safetensors",
-        ]
+        guess = [] if method == "text" else ["fusion_guess.safetensors"]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(
+            ["fusion.json", "fusion.safetensors", *guess]
+        )
         loaded = Fusion.load(folder)
         assert (loaded.method, loaded.facts) == (method, fusion.facts)
         np.testing.assert_array_equal(loaded.vectors, fusion.vectors)
@@ -214,6 +215,14 @@ def lose_arrays(folder):
     (folder / "fusion.safetensors").unlink()
 
 
+def lose_guess(folder):
+    (folder / "fusion_guess.safetensors").unlink()
+
+
+def damage_guess(folder):
+    (folder / "fusion_guess.safetensors").write_bytes(b"half a file")
+
+
 def other_method(folder):
     path = folder / "fusion.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "method": "sum"}))
@@ -223,9 +232,37 @@ def no_method(folder):
     (folder / "fusion.json").write_text("{}")
 
 
-@pytest.mark.parametrize("damage", [damage_arrays, lose_arrays, other_method, no_method])
+@pytest.mark.parametrize(
+    "damage", [damage_arrays, lose_arrays, damage_guess, lose_guess, other_method, no_method]
+)
 def test_a_damaged_folder_says_what_to_run(tables, tmp_path, damage):
     fuse("concatenation", tables).save(tmp_path)
     damage(tmp_path)
     with pytest.raises(ArtifactError, match="cannot be read.*run the index stage again"):
         Fusion.load(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["text", "cf", "concatenation"])
+def test_vectors_kept_in_a_file_are_the_same(tables, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(mapped_file, "BLOCK_BYTES", 100)
+    without_text = without(tables, "text", [2, 3])
+    options = {"has_events": silent(1, 2, 29)}
+    held = fuse(method, without_text, **options)
+    stored = fuse(method, without_text, **options, store=tmp_path / "a" / "vectors.safetensors")
+    assert isinstance(stored.vectors, np.memmap)
+    np.testing.assert_array_equal(stored.vectors, held.vectors)
+    stored.save(tmp_path)
+    np.testing.assert_array_equal(Fusion.load(tmp_path).vectors, held.vectors)
+
+
+def test_cf_vectors_that_no_event_has_shaped_are_pointed_out(tables, caplog):
+    fuse("cf", {"cf": tables["cf"]}, has_events=silent(1, 2))
+    assert "2 of 30 items have no training event" in caplog.text
+    caplog.clear()
+    fuse("cf", tables, has_events=silent(1, 2))
+    assert not caplog.text
+
+
+def test_very_long_and_very_short_vectors_get_length_one():
+    long = EmbeddingTable(np.array([[1e20, 1e20], [1e-30, 0], [0, 0]], dtype=np.float32), {})
+    np.testing.assert_allclose(long.normalised(), [[0.5**0.5, 0.5**0.5], [1, 0], [0, 0]])

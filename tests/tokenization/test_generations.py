@@ -214,10 +214,39 @@ def test_generations_of_another_index_are_refused(run, tmp_path):
     write_items(tmp_path / "new.csv", texts_of(5, seed=1))
     add(run, tmp_path / "new.csv", QUIET)
     living_run.write_index(run, codes_per_level=CODES - 1)
-    message = f"generations/2 was made from index .*delete {run / FOLDER}"
+    message = f"generations/2 was made from index .*Move {run / FOLDER} away"
     for read in (lineage, latest, lambda folder: remove(folder, ["i1"])):
         with pytest.raises(ArtifactError, match=message):
             read(run)
+
+
+def test_the_items_of_an_older_index_can_be_added_to_a_new_one(run, tmp_path, caplog):
+    """As the message about another index says."""
+    write_items(tmp_path / "new.csv", texts_of(5, seed=1))
+    add(run, tmp_path / "new.csv", QUIET)
+    living_run.write_index(run, codes_per_level=CODES - 1)
+    moved = (run / FOLDER).rename(tmp_path / "moved")
+    folder = add(run, moved / "2" / "catalog.parquet", QUIET)
+    assert Catalog.load(folder).table.equals(Catalog.load(moved / "2").table)
+
+
+def test_a_damaged_quantizer_is_refused_whatever_generations_there_are(run, tmp_path):
+    write_items(tmp_path / "a.csv", texts_of(5, seed=1))
+    write_items(tmp_path / "b.csv", texts_of(5, seed=2), start=5)
+    add(run, tmp_path / "a.csv", QUIET)
+    path = run / "index" / "quantizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    with pytest.raises(ArtifactError, match=r"quantizer\.safetensors"):
+        add(run, tmp_path / "b.csv", QUIET)
+
+
+def test_codes_that_only_items_without_training_events_carry_are_not_known():
+    index = ItemIndex(np.array([[0, 1], [2, 1], [1, 0]], dtype=np.int32), (3, 2), {})
+    known = codes_in_use(index, np.array([4, 0, 1]))
+    assert [level.tolist() for level in known] == [[True, True, False], [True, True]]
+    # With no event at all nothing can be told apart, so all that is carried counts.
+    for counts in (None, np.zeros(3, dtype=np.int64)):
+        assert [level.all() for level in codes_in_use(index, counts)] == [True, True]
 
 
 def test_a_gap_in_the_chain_is_refused(run, tmp_path):

@@ -54,8 +54,19 @@ def test_other_widths_are_mapped_by_a_learned_matrix():
 
 def test_collaborative_vectors_of_zeros_are_no_error():
     loss = CollaborativeLoss(np.zeros((4, 2), dtype=np.float32), 2)
-    value = loss(torch.arange(4), torch.from_numpy(normal(4, 2)))
-    assert float(value) == pytest.approx(np.log(4))
+    assert float(loss(torch.arange(4), torch.from_numpy(normal(4, 2)))) == 0.0
+
+
+def test_items_without_a_collaborative_vector_take_no_part():
+    table = normal(6, 4)
+    table[[1, 4]] = 0
+    quantized = torch.from_numpy(normal(6, 4, seed=1))
+    some, every = torch.tensor([0, 2, 3, 5]), torch.arange(6)
+    loss = CollaborativeLoss(table, 4)
+    assert float(loss(every, quantized)) == pytest.approx(float(loss(some, quantized[some])))
+    alone = CollaborativeLoss(table[some.numpy()], 4)
+    expected = float(alone(torch.arange(4), quantized[some]))
+    assert float(loss(every, quantized)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_diversity_loss_by_hand():

@@ -258,3 +258,9 @@ def test_no_vectors_get_no_codes(rotate):
     assert quantized.codes.shape == (0, 2)
     assert quantized.loss == 0
     assert quantizer.distances(vectors()[:0], quantized.codes[:, :1]).shape == (0, 4)
+
+
+def test_very_large_values_have_the_rotation_of_small_ones():
+    x = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    rotations = [ProductQuantizer(2, 8, seed=1).fit(x * scale).rotation for scale in (1, 2.0**59)]
+    np.testing.assert_array_equal(*rotations)

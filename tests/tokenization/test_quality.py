@@ -142,7 +142,7 @@ def test_the_report_tells_how_far_items_moved(crowded):
         before=np.array([1.0, 1.0, 2.0, 1.0]),
         after=np.array([2.0, np.inf, 3.0, 3.0]),
     )
-    report = measured(tables, proposal, moved)
+    report = measured(dataclasses.replace(tables, vectors=None), proposal, moved)
     # One went to a code that stands for nothing; the others from 1 + 2 + 1 to 2 + 3 + 3.
     assert report["spare_moves"] == 1
     assert report["added_distance"] == (8 - 4) / 4
@@ -182,6 +182,7 @@ def test_codes_from_elsewhere_are_measured_as_far_as_they_can_be(caplog):
         "extra_level",
         "levels_before",
         "error",
+        "error_after",
         "neighbour_agreement",
         "co_consumption",
         "category_agreement",
@@ -194,10 +195,37 @@ def test_codes_from_elsewhere_are_measured_as_far_as_they_can_be(caplog):
     assert [record.message for record in caplog.records] == ["level 2 uses 2 of its 9 codes."]
 
 
-def test_a_method_without_a_quantizer_has_no_error(crowded):
+def test_the_error_of_the_index_is_that_of_its_own_codes():
+    """Four points on a line share the one code of level 2 that fits; three must leave it."""
+    x = np.array([[0.0], [0.1], [0.2], [8.0], [8.4], [8.8]], dtype=np.float32)
+    quantizer = ResidualKMeans(1, 6, restarts=5).fit(x)
+    raw = np.zeros((6, 1), dtype=np.int32) + quantizer.codes_of(x)[3]
+    rank = [str(row) for row in range(6)]
+    resolution = resolve(raw, (6,), rank, lambda rows: quantizer.distances(x[rows], raw[rows, :-1]))
+    tables = ItemTables(rank, rank, vectors=x)
+    report = measured(tables, Proposal(raw, (6,), quantizer), resolution)
+    spread = ((x - x.mean()) ** 2).sum()
+    stands_for = quantizer.decode(resolution.codes, 1)
+    assert report["error"][0]["relative_error"] == pytest.approx(
+        ((x - quantizer.decode(raw, 1)) ** 2).sum() / spread, abs=1e-4
+    )
+    after = ((x - stands_for) ** 2).sum() / spread
+    assert report["error_after"] == pytest.approx(after, abs=1e-4)
+    assert report["error_after"] < report["error"][0]["relative_error"]
+
+
+def test_items_at_codes_that_stand_for_nothing_do_not_count_in_the_error(crowded):
+    report = measured(*crowded)
+    assert report["spare_moves"] > 0
+    assert report["error_after"] == 0.0
+
+
+def test_a_method_without_a_quantizer_has_no_error_and_gets_no_advice(crowded, caplog):
     tables, proposal, resolution = crowded
-    report = measured(tables, dataclasses.replace(proposal, quantizer=None), resolution)
-    assert report["error"] is None
+    with caplog.at_level(logging.WARNING):
+        report = measured(tables, dataclasses.replace(proposal, quantizer=None), resolution)
+    assert "would lose nothing" not in caplog.text
+    assert (report["error"], report["error_after"], report["quantized"]) == (None, None, False)
     assert report["levels_before"] is not None
     assert report["neighbour_agreement"] is not None
 

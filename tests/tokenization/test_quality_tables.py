@@ -1,3 +1,5 @@
+import re
+
 from genrec.tokenization.quality_tables import to_markdown
 from tests.tokenization.quality_example import example, forecast_of, foreign
 
@@ -50,3 +52,12 @@ def test_what_is_unknown_is_a_dash():
     assert "items moved" not in page
     assert "## Forecast" not in page
     assert "- by vectors" not in page
+
+
+def test_titles_are_shown_as_text_and_load_nothing():
+    titles = [f"<img src=https://x.example/{n}> ![a](https://x.example) *{n}*" for n in range(40)]
+    quality, _, _, _ = example(titles=titles)
+    page = to_markdown(quality)
+    assert "\\<img src" in page
+    assert "<img" not in page.replace("\\<img", "")
+    assert not re.search(r"(?<!\\)\]\(", page)

@@ -168,3 +168,21 @@ def test_before_fit_there_is_nothing_to_encode_with():
 def test_other_widths_are_refused(fitted):
     with pytest.raises(DataError, match="shape"):
         fitted.encode(X[:, :3])
+
+
+@pytest.mark.parametrize("learning_rate", [0.3, 10.0])
+def test_an_encoder_that_has_died_stops_the_run(learning_rate):
+    """All latents are equal then, so that no code could tell the items apart."""
+    x = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    quantizer = RqVae(3, 16, hidden=[16, 16, 16], dimensions=8, epochs=20, batch_size=128,
+                      learning_rate=learning_rate, minimum_usage=0.3, seed=1)  # fmt: skip
+    with pytest.raises(ConfigError, match=r"index\.rq_vae\.learning_rate"):
+        quantizer.fit(x)
+
+
+@pytest.mark.parametrize("options", [{"diversity_weight": 1e-3}, {"uniform_mapping": True}])
+def test_steps_that_are_much_too_long_are_named(options):
+    x = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    quantizer = RqVae(2, 8, hidden=[16], dimensions=4, epochs=10, learning_rate=1e15, **options)
+    with pytest.raises(ConfigError, match=r"lower index\.rq_vae\.learning_rate"):
+        quantizer.fit(x)

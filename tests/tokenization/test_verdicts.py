@@ -69,8 +69,8 @@ def test_what_was_not_measured_is_unknown_and_not_zero():
         ("Moved", {"added_distance": 0.9}, {"items_moved": 1, "added_distance": 1.1}),
         (
             "Reconstruction",
-            {"error": [{"relative_error": 0.9}, {"relative_error": 0.6}]},
-            {"error": [{"relative_error": 0.61}]},
+            {"error": [{"relative_error": 0.9}, {"relative_error": 0.6}], "error_after": None},
+            {"error_after": 0.61},
         ),
     ],
 )
