@@ -41,12 +41,32 @@ class PackedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return float[..., out] for float[..., in]."""
-        if self.packed:
-            result: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, "none", [], ""
-            )
-            return result
+        return self._packed(x, "none") if self.packed else self._plain(x)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """Return ``silu`` of the output; in one pass where weights are packed."""
+        return self._packed(x, "swish") if self.packed else nn.functional.silu(self._plain(x))
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the output times another tensor of its shape."""
+        return self._with(x, other, "mul") if self.packed else self._plain(x) * other
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the output plus another tensor of its shape."""
+        return self._with(x, other, "add") if self.packed else self._plain(x) + other
+
+    def _plain(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
+
+    def _packed(self, x: Tensor, then: str) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, then, [], "")
+        return result
+
+    def _with(self, x: Tensor, other: Tensor, then: str) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x, other, self.weight, self.bias, then
+        )
+        return result
 
 
 def _packs(weight: Tensor) -> bool:

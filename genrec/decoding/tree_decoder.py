@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from genrec.decoding.packed_linear import PackedLinear
+from genrec.decoding.row_norm import Norm, RowNorm
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 
@@ -27,13 +28,14 @@ FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 class _Layer:
     """The weights of one block; layers with the same input are joined."""
 
-    before_attention: nn.Module
+    before_attention: Norm
     query_key_value: PackedLinear
-    query_norm: nn.Module | None
-    key_norm: nn.Module | None
+    query_norm: Norm | None
+    key_norm: Norm | None
     output: PackedLinear
-    before_feed_forward: nn.Module
-    gate_up: PackedLinear
+    before_feed_forward: Norm
+    gate: PackedLinear
+    up: PackedLinear
     down: PackedLinear
 
 
@@ -78,7 +80,7 @@ class TreeDecoder:
         self.dtype = model.dtype
         self.embedding: nn.Module = base.embed_tokens
         self.rotary: Any = base.rotary_emb
-        self.norm: nn.Module = base.norm
+        self.norm: Norm = RowNorm.of(base.norm)
         self.query_heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
         self.head_size = int(
@@ -207,25 +209,29 @@ class TreeState:
 def _layer(block: Any) -> _Layer:  # noqa: ANN401 - blocks of several model classes
     attention, feed_forward = block.self_attn, block.mlp
     return _Layer(
-        before_attention=block.input_layernorm,
+        before_attention=RowNorm.of(block.input_layernorm),
         query_key_value=PackedLinear.joined(attention.q_proj, attention.k_proj, attention.v_proj),
-        query_norm=getattr(attention, "q_norm", None),
-        key_norm=getattr(attention, "k_norm", None),
+        query_norm=RowNorm.of(getattr(attention, "q_norm", None)),
+        key_norm=RowNorm.of(getattr(attention, "k_norm", None)),
         output=PackedLinear.joined(attention.o_proj),
-        before_feed_forward=block.post_attention_layernorm,
-        gate_up=PackedLinear.joined(feed_forward.gate_proj, feed_forward.up_proj),
+        before_feed_forward=RowNorm.of(block.post_attention_layernorm),
+        gate=PackedLinear.joined(feed_forward.gate_proj),
+        up=PackedLinear.joined(feed_forward.up_proj),
         down=PackedLinear.joined(feed_forward.down_proj),
     )
 
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Apply rotary positions to float[B, heads, T, head size]."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+    """Apply rotary positions to float[B, heads, T, head size]; both halves turn alike."""
+    half = x.shape[-1] // 2
+    turned = x * cosine
+    turned[..., :half].addcmul_(x[..., half:], sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sine[..., half:])
+    return turned
 
 
 def _rest(layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:
     """Return what a block gives, after its attention."""
-    x = x + layer.output(attended)
-    gate, up = layer.gate_up(layer.before_feed_forward(x)).chunk(2, dim=-1)
-    return x + layer.down(functional.silu(gate) * up)
+    x = layer.output.plus(attended, x)
+    normal = layer.before_feed_forward(x)
+    return layer.down.plus(layer.up.times(normal, layer.gate.silu(normal)), x)
