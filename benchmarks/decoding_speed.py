@@ -18,6 +18,7 @@ from genrec.decoding.language_model_scorer import LanguageModelScorer
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.tree_decoder import TreeDecoder
 from genrec.decoding.trie import PrefixTrie
+from genrec.decoding.vocabulary_normaliser import VocabularyNormaliser
 from genrec.model.code_head import CodeHead, Score
 
 Row = dict[str, Any]
@@ -29,6 +30,7 @@ class Ours:
     def __init__(self, model: PreTrainedModel, trie: PrefixTrie) -> None:
         self.decoder = TreeDecoder(model)
         self.head = CodeHead(model, vocabulary())
+        self.normaliser = VocabularyNormaliser(model)
         self.trie = trie
 
     @torch.inference_mode()
@@ -38,7 +40,8 @@ class Ours:
         """Return rows and scores of the best items."""
         real = torch.ones_like(tokens, dtype=torch.bool)
         reader = self.decoder.start(tokens, real, width * (LEVELS - 1))
-        scorer = LanguageModelScorer(reader, self.head, score)
+        normaliser = self.normaliser if score == "exact" else None
+        scorer = LanguageModelScorer(reader, self.head, normaliser)
         return beam_search(self.trie, scorer, width, wishes)
 
 

@@ -1,11 +1,12 @@
 """Code log-probabilities from a language model that reads each history once."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from genrec.model.code_head import CodeHead, Score
+from genrec.model.code_head import CodeHead
 
 
 class Reader(Protocol):
@@ -36,24 +37,26 @@ class LanguageModelScorer:
     Args:
         reader: The prompts.
         head: From hidden states to codes.
-        score: What the probabilities of a level add up to one over; see ``CodeHead``.
+        normaliser: What is taken off the logits; None makes the codes of a level add up to one.
     """
 
-    def __init__(self, reader: Reader, head: CodeHead, score: Score = "level") -> None:
+    def __init__(
+        self, reader: Reader, head: CodeHead, normaliser: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self._reader = reader
         self._head = head
-        self._score: Score = score
+        self._normaliser = normaliser
         self._paths: Tensor | None = None
 
     def first(self) -> Tensor:
         """Read the prompts; return log-probabilities of the first code, float[B, codes]."""
-        return self._head.log_probabilities(self._reader.prompt(), 0, self._score)
+        return self._head.log_probabilities(self._reader.prompt(), 0, self._normaliser)
 
     def next(self, level: int, codes: Tensor, parents: Tensor) -> Tensor:
         """Extend the kept prefixes by their last code; return float[B, W, codes of the level]."""
         tokens = codes + self._head.vocabulary.level_range(level - 1).start
         hidden = self._reader.beams(tokens, level - 1, self._seen(parents))
-        return self._head.log_probabilities(hidden, level, self._score)
+        return self._head.log_probabilities(hidden, level, self._normaliser)
 
     def _seen(self, parents: Tensor) -> Tensor:
         """Return which beams are on the path of each, bool[B, W, beams of all steps so far]."""

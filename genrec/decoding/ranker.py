@@ -17,6 +17,7 @@ from genrec.decoding.path_scores import path_scores
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
+from genrec.decoding.vocabulary_normaliser import VocabularyNormaliser
 from genrec.errors import RequestError
 from genrec.model.code_head import CodeHead, Score
 from genrec.model.generative import GenerativeModel
@@ -61,6 +62,11 @@ class GenerativeRanker:
             self._trie, torch.from_numpy(model.item_counts), new_item_weight
         )
         self._head = CodeHead(model.language_model, model.vocabulary)
+        self._normaliser = (
+            VocabularyNormaliser(model.language_model, self._head.softcap)
+            if score == "exact"
+            else None
+        )
         self._decoder = (
             TreeDecoder(model.language_model) if supports(model.language_model) else None
         )
@@ -79,7 +85,7 @@ class GenerativeRanker:
             reader = CachedReader(model.language_model, tokens, real)
         else:
             reader = self._decoder.start(tokens, real, width * (model.index.levels - 1))
-        return LanguageModelScorer(reader, self._head, self.score)
+        return LanguageModelScorer(reader, self._head, self._normaliser)
 
     @torch.inference_mode()
     def code_scores(

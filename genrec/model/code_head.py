@@ -1,5 +1,6 @@
 """From hidden states to the codes of one level, without the full-vocabulary head."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -12,9 +13,6 @@ from genrec.semantic_ids.vocabulary import SidVocabulary
 # the codes of the level. Both are the same for a model trained on the codes of a level alone. The
 # legal codes alone are no choice: a prefix with one way on would get it for nothing.
 Score = Literal["exact", "level"]
-
-# Rows whose logits over the whole vocabulary are held at once.
-MOST_ROWS = 256
 
 
 class CodeHead:
@@ -68,33 +66,23 @@ class CodeHead:
             float32[..., codes of the level].
         """
         rows = self.rows(level)
-        return self._capped(nn.functional.linear(hidden, rows.to(hidden.dtype)))
+        logits = nn.functional.linear(hidden, rows.to(hidden.dtype)).float()
+        if self.softcap:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
 
-    def log_probabilities(self, hidden: Tensor, level: int, score: Score = "level") -> Tensor:
+    def log_probabilities(
+        self, hidden: Tensor, level: int, normaliser: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Return log-probabilities of a level's codes, float32[..., codes of the level].
 
         Args:
             hidden: float[..., hidden], last hidden states.
             level: Level of the code that comes next.
-            score: ``level`` adds up to one over the codes of the level, ``exact`` over the whole
-                vocabulary.
+            normaliser: Gives float32[..., 1], what is taken off the logits; None makes the codes
+                of the level add up to one.
         """
         logits = self.logits(hidden, level)
-        if score == "level":
+        if normaliser is None:
             return torch.log_softmax(logits, dim=-1)
-        return logits - self._normaliser(hidden)
-
-    def _normaliser(self, hidden: Tensor) -> Tensor:
-        """Return the logarithm of what all tokens add up to, float32[..., 1]."""
-        layer = self.model.get_output_embeddings()
-        rows = hidden.flatten(0, -2)
-        # In parts: the logits of many beams over a whole vocabulary are gigabytes.
-        parts = [
-            torch.logsumexp(self._capped(layer(part)), dim=-1, keepdim=True)
-            for part in torch.split(rows, MOST_ROWS)
-        ]
-        return torch.cat(parts).view(*hidden.shape[:-1], 1)
-
-    def _capped(self, logits: Tensor) -> Tensor:
-        logits = logits.float()
-        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+        return logits - normaliser(hidden)

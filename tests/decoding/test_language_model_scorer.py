@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from genrec.data.catalog import Catalog
+from genrec.decoding import vocabulary_normaliser
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import RequestError
 from genrec.model.generative import GenerativeModel
@@ -103,3 +104,22 @@ def test_k_beyond_the_catalogue_gives_every_item_once():
 def test_k_below_one_is_refused():
     with pytest.raises(RequestError, match="k must be at least 1"):
         GenerativeRanker(generative()).rank([np.zeros(0, dtype=np.int32)], 0)
+
+
+@pytest.mark.parametrize("words", [5, 4096])
+def test_exact_scores_add_up_over_the_whole_vocabulary(words, monkeypatch):
+    monkeypatch.setattr(vocabulary_normaliser, "WORDS_AT_ONCE", words)
+    model, history = generative(), np.array([5, 1, 9], dtype=np.int32)
+    [ranking] = GenerativeRanker(model, beam=ITEMS, score="exact").rank([history], ITEMS)
+    table = model.vocabulary.tokens(model.index.codes)
+    prompt = model.prompts.encode([history], table)[0].tolist()
+    want = []
+    for row in range(ITEMS):
+        own = table[row].tolist()
+        with torch.no_grad():
+            logits = model.language_model(input_ids=torch.tensor([[*prompt, *own]])).logits[0]
+        chances = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        want.append(float(chances[torch.arange(len(own)), own].sum()))
+    order = np.argsort(-np.asarray(want))
+    assert ranking.items.tolist() == order.tolist()
+    np.testing.assert_allclose(ranking.scores, np.asarray(want)[order], atol=1e-4)

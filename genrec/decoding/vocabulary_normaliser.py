@@ -1,0 +1,45 @@
+"""What all words of a vocabulary add up to, without holding the logits of all."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrec.decoding.packed_linear import PackedLinear
+
+# Words whose logits are held at once: of a few hundred beams they stay in a processor's cache.
+WORDS_AT_ONCE = 4096
+
+
+class VocabularyNormaliser:
+    """The logarithm of the sum of exponentials of all logits of a model's output layer.
+
+    Weights are read once, here.
+
+    Args:
+        model: A causal language model.
+        softcap: What its logits are capped at; None caps nothing.
+    """
+
+    def __init__(self, model: Any, softcap: float | None = None) -> None:  # noqa: ANN401
+        layer = model.get_output_embeddings()
+        weight: Tensor = layer.weight.detach()
+        bias: Tensor | None = getattr(layer, "bias", None)
+        self.softcap = softcap
+        self.blocks = [
+            PackedLinear(
+                weight[start : start + WORDS_AT_ONCE],
+                None if bias is None else bias.detach()[start : start + WORDS_AT_ONCE],
+            )
+            for start in range(0, len(weight), WORDS_AT_ONCE)
+        ]
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return float32[..., 1] for last hidden states float[..., hidden]."""
+        parts = []
+        for block in self.blocks:
+            logits = block(hidden).float()
+            if self.softcap:
+                logits = self.softcap * torch.tanh(logits / self.softcap)
+            parts.append(torch.logsumexp(logits, dim=-1))
+        return torch.logsumexp(torch.stack(parts, dim=-1), dim=-1, keepdim=True)
