@@ -146,8 +146,8 @@ def _write(
     options: argparse.Namespace, step: str, part: str, rows: list[dict[str, Any]], command: str
 ) -> None:
     kept = [row for row in _read(options) if (row["step"], row["part"]) != (step, part)]
-    known = stamp(f"python {command}", None)
-    kept += [{"step": step, "part": part, **row, **known} for row in rows]
+    known = stamp(f"python {command}", indexing_runs.SEED)
+    kept += [{"step": step, "part": part, **known, **row} for row in rows]
     order = {name: place for place, name in enumerate(_STEPS)}
     methods = {each.name: place for place, each in enumerate(METHODS)}
     kept.sort(key=lambda row: (order[row["step"]], methods.get(row["part"], -1)))

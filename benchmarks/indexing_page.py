@@ -15,7 +15,7 @@ TITLES = {
     "new-items": "Items that nothing was trained on",
     "page": "The report in a browser",
 }
-_HOW = ("step", "part", "table", "command", "commit", "machine", "load_before", "seed_of_step",
+_HOW = ("step", "part", "table", "command", "commit", "machine", "load_before",
         "date", "timing")  # fmt: skip
 
 
@@ -59,6 +59,8 @@ def page(body: Mapping[str, Any]) -> str:
 def _figures(rows: Sequence[Row]) -> str:
     hidden = (*_HOW, *(key for row in rows for key in row if key.endswith(("_low", "_high"))))
     keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in hidden]
+    if len({row.get("seed") for row in rows}) == 1:
+        keys = [key for key in keys if key != "seed"]
     keys = [key for key in keys if any(row.get(key) is not None for row in rows)]
     return table(keys, [[_cell(row, key) for key in keys] for row in rows])
 
