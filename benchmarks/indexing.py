@@ -34,6 +34,9 @@ NOTES = {
     "noise": "brackets: 95 % bootstrap intervals over users; step seeds: three seeds",
     "protocol": "5-core, leave-one-out, all items ranked, items of the history left out, the "
     "newest 20 items read, hits counted by item; 10,000 test users drawn by seed, the same for all",
+    "games": "its items have no categories, so there is no row for semantic; of the ways that "
+    "differ in one setting only some were measured on it",
+    "new_item_weight": "0 in all rows but those of step new-items, which says its own",
     "neighbour agreement": "share of an item's 10 nearest items, by text and cf vectors joined, "
     "that share its first code or codes; the same vectors for every index",
     "reconstruction": "share of the spread of an index's own vectors that its codes lose; not "

@@ -12,6 +12,10 @@ from genrec.errors import DataError
 from genrec.tokenization.quantizer import Quantizer
 
 Need = Literal["vectors", "collaborative", "sequences", "categories"]
+_HINTS: dict[Need, str] = {
+    "categories": "; no item column is called categories, category, genres or attributes, so name "
+    "the one that holds them by index.classic.categories, or choose another index.method"
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class ItemTables:
         for need in needs:
             table: Any = getattr(self, need)
             if table is None:
-                raise DataError(f"this way to index items needs {need}, and none were given.")
+                hint = _HINTS.get(need, "")
+                raise DataError(f"this way to index items needs {need}, and none were given{hint}.")
             if need != "sequences" and len(table) != len(self):
                 raise DataError(f"{need} has {len(table)} rows for {len(self)} items.")
 
