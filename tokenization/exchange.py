@@ -4,7 +4,8 @@
   by their row, others by their id.
 - ``pid2sid``: Parquet with ``item_id`` and ``sid``, a list of whole numbers.
 - ``grid``: one table of whole numbers, levels down and catalogue rows across as in GRID, or the
-  other way round; as ``.safetensors`` or ``.npy``. A ``.pt`` file is a pickle, which is not read.
+  other way round; as ``.safetensors`` or ``.npy``. A ``.pt`` file can run code when it is
+  read, so it is refused.
 
 Items may share their codes in such a file: in LETTER's for Amazon Beauty 12,101 items have 12,088
 tuples. So reading one gives a ``Proposal``, like any other way to index items, and collisions are

@@ -164,8 +164,8 @@ def _array(path: Path) -> NDArray[Any]:
     if suffix == ".safetensors":
         return _safetensors_array(path)
     raise DataError(
-        f"{path} ends in {suffix!r}, expected .safetensors or .npy. A .pt or .pkl file is a "
-        "pickle, which can run code when it is read: load it where it was made and write it by "
+        f"{path} ends in {suffix!r}, expected .safetensors or .npy. A .pt or .pkl file can "
+        "run code when it is read, so it is not: load it where it was made and write it by "
         "numpy.save('codes.npy', tensor.numpy())."
     )
 

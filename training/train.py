@@ -28,7 +28,7 @@ from genrec.model.language_model import (
     item_token_table,
     load_pretrained,
 )
-from genrec.model.library_bars import without_library_bars
+from genrec.model.progress_bars import without_progress_bars
 from genrec.model.prompts import Prompts
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
@@ -230,7 +230,7 @@ def fit(
         config.row_learning_rate,
         [EarlyStoppingCallback(early_stopping_patience=config.patience)],
     )
-    with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_library_bars():
+    with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_progress_bars():
         trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     return [dict(entry) for entry in trainer.state.log_history]

@@ -119,7 +119,8 @@ def model_folder(model: str | None, revision: str | None) -> Path:
     """Return the local folder of a model, fetched from the hub where it is an id.
 
     Raises:
-        ConfigError: When no model is named, a hub id has no revision, or weights are a pickle.
+        ConfigError: When no model is named, a hub id has no revision, or weights are not
+            safetensors.
         DependencyError: When the hub id is neither reachable nor in the cache.
     """
     if model is None:
@@ -130,15 +131,15 @@ def model_folder(model: str | None, revision: str | None) -> Path:
     folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = _fetch(model, revision)
-    pickled = [
+    executable = [
         path
         for path in sorted(folder.rglob("pytorch_model*.bin"))
         if not list(path.parent.glob("*.safetensors"))
     ]
-    if pickled:
+    if executable:
         raise ConfigError(
-            f"{pickled[0]} is a pickle, which genrec does not read; use a model that is saved as "
-            "safetensors."
+            f"{executable[0]} is of a kind that can run code when it is read, so genrec does not "
+            "read it; use a model that is saved as safetensors."
         )
     if not list(folder.rglob("*.safetensors")):
         raise ConfigError(

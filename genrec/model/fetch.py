@@ -191,12 +191,12 @@ def _working(text: str, quiet: bool) -> Iterator[None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from genrec.model.library_bars import without_library_bars
+    from genrec.model.progress_bars import without_progress_bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with (
-        without_library_bars(),
+        without_progress_bars(),
         Progress(*columns, console=console, disable=quiet, transient=True) as progress,
     ):
         progress.add_task(text, total=None)

@@ -19,7 +19,7 @@ from transformers import (
 from genrec import artifacts
 from genrec.data.catalog import Catalog
 from genrec.errors import ArtifactError
-from genrec.model.library_bars import without_library_bars
+from genrec.model.progress_bars import without_progress_bars
 from genrec.model.prompts import Prompts
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -71,7 +71,7 @@ class GenerativeModel:
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face model folder with ``genrec.json``, the index and the item table."""
-        with without_library_bars():
+        with without_progress_bars():
             self.language_model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.index.save(folder)
@@ -102,7 +102,7 @@ class GenerativeModel:
         artifacts.verify(folder, "model")
         body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
         language_model: Any
-        with without_library_bars():
+        with without_progress_bars():
             language_model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype or "auto", local_files_only=True, use_safetensors=True
             )

@@ -23,7 +23,7 @@ from transformers import (
 
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
-from genrec.model.library_bars import without_library_bars
+from genrec.model.progress_bars import without_progress_bars
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
@@ -107,7 +107,7 @@ def load_pretrained(
     elif Path(name).is_dir():
         revision = None
     try:
-        with without_library_bars(quiet):
+        with without_progress_bars(quiet):
             model = AutoModelForCausalLM.from_pretrained(
                 source, revision=revision, dtype=dtype, use_safetensors=True
             )

@@ -217,7 +217,7 @@ def test_pickles_are_never_read(tmp_path):
         "a.npy": "cannot be read",
         "b.npy": "cannot be read",
         "c.safetensors": "is not a safetensors file",
-        "d.pt": "A .pt or .pkl file is a pickle",
+        "d.pt": "A .pt or .pkl file can run code",
         "e.npy": "holds several arrays",
         "f.safetensors": "holds the arrays a, b",
     }.items():

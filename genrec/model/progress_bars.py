@@ -8,7 +8,7 @@ from transformers.utils import logging as transformers_logging
 
 
 @contextmanager
-def without_library_bars(hide: bool = True) -> Iterator[None]:
+def without_progress_bars(hide: bool = True) -> Iterator[None]:
     """Let transformers load and save without bars of its own; put back what was set before.
 
     Args:

@@ -1,7 +1,7 @@
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from genrec.model.library_bars import without_library_bars
+from genrec.model.progress_bars import without_progress_bars
 
 shown = transformers_logging.is_progress_bar_enabled
 
@@ -19,15 +19,15 @@ def before(request):
 
 
 def test_bars_are_hidden_inside_and_put_back_after(before):
-    with without_library_bars():
+    with without_progress_bars():
         assert not shown()
     assert shown() is before
-    with pytest.raises(OSError), without_library_bars():
+    with pytest.raises(OSError), without_progress_bars():
         raise OSError
     assert shown() is before
 
 
 def test_nothing_changes_when_they_shall_be_shown(before):
-    with without_library_bars(hide=False):
+    with without_progress_bars(hide=False):
         assert shown() is before
     assert shown() is before
