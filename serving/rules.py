@@ -35,6 +35,9 @@ class Rules:
         at_most: Attribute -> items with the same value in one list; ``first_code`` bounds the
             items of one first code, which spreads a list over interests.
         boosts: Id -> what is added to its score, a logarithm of probability: 0.7 doubles it.
+
+    Raises:
+        RequestError: When an entry is of another kind, such as one id in place of a list.
     """
 
     exclude_seen: bool = True
@@ -44,6 +47,19 @@ class Rules:
     named: Sequence[str] = ()
     at_most: Mapping[str, int] = field(default_factory=dict)
     boosts: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("deny", "allow", "named"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence | None):
+                raise RequestError(f"{name} is {str(value)[:60]!r}, expected a list of texts.")
+            for each in value or ():
+                if not isinstance(each, str):
+                    raise RequestError(f"{name} holds {each!r}, expected texts; use str(id).")
+        for name in ("where", "at_most", "boosts"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping) and not (name == "where" and value is None):
+                raise RequestError(f"{name} is {str(value)[:60]!r}, expected a mapping.")
 
     def words(self) -> list[str]:
         """Return which rules are in force, for the answer."""
@@ -134,7 +150,7 @@ class RuleBook:
         """Return the items an expression holds for; the same expression is answered once."""
         try:
             key = json.dumps(where, sort_keys=True)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(f"where is no JSON ({error}).") from error
         if key not in self._answers:
             flags = matching(self.catalog.table, where)

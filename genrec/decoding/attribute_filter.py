@@ -22,6 +22,8 @@ from genrec.errors import RequestError
 
 MOST_PARTS = 100
 DEEPEST = 10
+# Numbers below it fit a 64-bit integer.
+LARGEST_NUMBER = 2**63
 
 _COMPARE: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "==": lambda column, value: column == value,
@@ -62,8 +64,6 @@ def matching(table: pl.DataFrame, expression: Mapping[str, Any]) -> NDArray[np.b
         answer = table.select(condition.fill_null(False).alias("answer"))["answer"]
     except pl.exceptions.PolarsError as error:
         raise RequestError(f"the rule cannot be answered for these items: {error}") from error
-    if len(answer) != table.height:
-        answer = pl.Series([answer[0]]).new_from_index(0, table.height)
     flags: NDArray[np.bool_] = answer.to_numpy()
     return flags
 
@@ -113,8 +113,7 @@ def _compared(expression: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
     if operator in ("in", "not_in"):
         if not isinstance(value, list):
             raise RequestError(f"{operator} takes a list, got {value!r}.")
-        wanted = pl.Series([_typed(name, kind, each) for each in value], dtype=kind)
-        found = column.is_in(wanted.implode())
+        found = _is_in(column, kind, [_typed(name, kind, each) for each in value])
         # Whatever the list, nothing is known of what is missing.
         return pl.when(column.is_not_null()).then(found if operator == "in" else ~found)
     return _COMPARE[operator](column, pl.lit(_typed(name, kind, value)))
@@ -122,11 +121,31 @@ def _compared(expression: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
 
 def _contains(column: pl.Expr, name: str, kind: pl.DataType, value: Any) -> pl.Expr:  # noqa: ANN401 - JSON
     if isinstance(kind, pl.List | pl.Array):
-        inner = pl.List(kind.inner)
-        return column.cast(inner).list.contains(pl.lit(_typed(name, kind.inner, value)))
+        wanted = _typed(name, kind.inner, value)
+        lists = column.cast(pl.List(_wide(kind.inner)))
+        if kind.inner.is_integer() and wanted != int(wanted):
+            # No whole number is the wanted one; null where there is no list.
+            return lists.list.len() < 0
+        return lists.list.contains(pl.lit(wanted, dtype=_wide(kind.inner)))
     if kind == pl.String:
         return column.str.contains(_typed(name, kind, value), literal=True)
     raise RequestError(f"attribute {name!r} is {kind}, which contains nothing; compare it.")
+
+
+def _is_in(column: pl.Expr, kind: Any, values: list[Any]) -> pl.Expr:  # noqa: ANN401 - polars types
+    """Tell whether a column holds one of some values of its type."""
+    if kind.is_integer():
+        # Of fractions no whole number is one, and a series of whole numbers cannot hold them.
+        values = [int(value) for value in values if value == int(value)]
+    wanted = pl.Series(values, dtype=_wide(kind))
+    return column.cast(_wide(kind)).is_in(wanted.implode())
+
+
+def _wide(kind: Any) -> Any:  # noqa: ANN401 - polars types
+    """Return a type that holds a column of this type and every value it is compared with."""
+    if kind.is_integer():
+        return pl.Int64
+    return pl.Float64 if kind.is_float() else kind
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - JSON and polars types
@@ -141,4 +160,21 @@ def _typed(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - JSON and 
             f"attribute {name!r} is {kind}, and {value!r} is {type(value).__name__}; give a value "
             "of its type."
         )
+    if isinstance(value, str):
+        _require_whole_characters(name, value)
+    elif not abs(value) < LARGEST_NUMBER:
+        raise RequestError(
+            f"attribute {name!r} is compared with {str(value)[:30]}, expected a number below "
+            "9.2e18."
+        )
     return value
+
+
+def _require_whole_characters(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the value for attribute {name!r} holds half a character, {text[error.start]!a}; send "
+            "whole ones."
+        ) from error

@@ -20,6 +20,8 @@ TABLE = pl.DataFrame(
         "genre": ["tea", "cup", "tea", None, "teapot"],
         "tags": [["new", "red"], [], None, ["red"], ["new", None]],
         "stocked": [True, False, None, True, True],
+        "stars": pl.Series([1, 5, None, 3, 4], dtype=pl.UInt8),
+        "sizes": [[1, 2], [300], None, [], [7, None]],
     }
 )
 COMPARE = {
@@ -57,13 +59,19 @@ def answer(row, expression):
     return COMPARE[op](held, value)
 
 
-numbers = st.sampled_from([0, 5, 12.5, 2005, 1999])
+numbers = st.sampled_from([0, 5, 12.5, 2005, 1999, -1, 300, 5.0, 2**62])
 words = st.sampled_from(["tea", "cup", "red", "new", "x"])
 leaves = st.one_of(
     st.builds(
         lambda name, op, value: {"attribute": name, "op": op, "value": value},
-        st.sampled_from(["price", "year"]), st.sampled_from(list(COMPARE)), numbers,
+        st.sampled_from(["price", "year", "stars"]), st.sampled_from(list(COMPARE)), numbers,
     ),
+    st.builds(
+        lambda name, op, value: {"attribute": name, "op": op, "value": value},
+        st.sampled_from(["price", "year", "stars"]), st.sampled_from(["in", "not_in"]),
+        st.lists(numbers, max_size=3),
+    ),
+    st.builds(lambda value: {"attribute": "sizes", "op": "contains", "value": value}, numbers),
     st.builds(
         lambda op, value: {"attribute": "genre", "op": op, "value": value},
         st.sampled_from(["in", "not_in"]), st.lists(words, max_size=3),
@@ -120,6 +128,12 @@ def test_every_expression_means_what_it_means_for_one_item(expression):
         ({"attribute": "year", "op": "contains", "value": 1}, "contains nothing"),
         ({"attribute": "year", "op": "is_missing", "value": 1}, "takes true or false"),
         ({"not": {"not": {"attribute": "year"}}}, "got the keys 'attribute'"),
+        ({"attribute": "price", "op": "<", "value": 10**400}, "a number below 9.2e18"),
+        ({"attribute": "year", "op": "in", "value": [10**30]}, "a number below 9.2e18"),
+        ({"attribute": "year", "op": "<", "value": float("nan")}, "a number below 9.2e18"),
+        ({"attribute": "price", "op": "<", "value": float("inf")}, "a number below 9.2e18"),
+        ({"attribute": "genre", "op": "in", "value": ["\ud800"]}, "half a character"),
+        ({"attribute": "genre", "op": "==", "value": "\ud800"}, "half a character"),
     ],
 )
 def test_what_is_no_rule_is_refused_with_what_is_valid(expression, message):

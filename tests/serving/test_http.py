@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genrec.data.cleaning import LONGEST_ID
+from genrec.decoding.attribute_filter import OPERATORS
 from genrec.serving.http import MAX_BODY_BYTES, MAX_WAITING, create_app
 from tests.serving.fakes import NextRows, recommender
 
@@ -231,10 +232,41 @@ requests = st.fixed_dictionaries(
         "extra": json_values,
     },
 )
+comparisons = st.fixed_dictionaries(
+    {
+        "attribute": st.sampled_from(["title", "item_id", "cost"]) | json_values,
+        "op": st.sampled_from(OPERATORS) | json_values,
+        "value": json_values | st.lists(st.text(max_size=3), max_size=3),
+    }
+)
+expressions = st.recursive(
+    comparisons,
+    lambda inner: (
+        st.builds(lambda one: {"not": one}, inner)
+        | st.builds(lambda several: {"all": several}, st.lists(inner, max_size=3))
+        | st.builds(lambda several: {"any": several}, st.lists(inner, max_size=3))
+    ),
+    max_leaves=5,
+)
+ids = st.lists(st.sampled_from(["i0", "i1", "i5", "ghost", "\x00"]), max_size=4)
+ruled = st.fixed_dictionaries(
+    {"history": st.sampled_from([["i0"], [], ["ghost"]]), "k": st.integers(1, 8)},
+    optional={
+        "deny": ids | json_values,
+        "allow": ids | json_values,
+        "where": expressions | json_values,
+        "named": ids | json_values,
+        "at_most": st.dictionaries(
+            st.sampled_from(["title", "first_code", "x"]), st.integers(-1, 3)
+        )
+        | json_values,
+        "boosts": st.dictionaries(st.sampled_from(["i1", "ghost"]), st.floats()) | json_values,
+    },
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(body=requests | json_values)
+@given(body=requests | ruled | json_values)
 def test_any_json_gets_an_answer_or_a_reason(client, body):
     answer = client.post("/v1/recommend", content=json.dumps(body), headers=JSON)
     assert answer.status_code in (200, 400, 422)

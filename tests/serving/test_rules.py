@@ -128,3 +128,29 @@ def test_few_answers_to_attribute_rules_are_kept(recommender):
         where = {"attribute": "price", "op": "==", "value": price}
         recommender.recommend([HISTORY], k=1, rules=Rules(where=where))
     assert len(recommender.rule_book._answers) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"deny": "ID1"}, "deny is 'ID1', expected a list of texts"),
+        ({"allow": 3}, "allow is '3', expected a list"),
+        ({"deny": [3]}, "deny holds 3, expected texts"),
+        ({"named": [None]}, "named holds None"),
+        ({"where": "price < 3"}, "where is 'price < 3', expected a mapping"),
+        ({"at_most": [("kind", 2)]}, "expected a mapping"),
+        ({"boosts": None}, "boosts is 'None', expected a mapping"),
+    ],
+)
+def test_rules_of_another_kind_are_refused(rules, message):
+    """One id in place of a list would be read as a list of letters, and bar nothing."""
+    with pytest.raises(RequestError, match=message):
+        Rules(**rules)
+
+
+def test_a_rule_too_deep_to_be_written_is_refused(recommender):
+    where = {"attribute": "price", "op": "<", "value": 1}
+    for _ in range(100_000):
+        where = {"not": where}
+    with pytest.raises(RequestError, match="where is no JSON"):
+        recommender.recommend([HISTORY], rules=Rules(where=where))
