@@ -180,8 +180,11 @@ class Recommender:
         asked = _one_each(rules, len(histories), exclude_seen)
         split = [self.catalog.rows(history) for history in histories]
         rows = [np.asarray(known, dtype=np.int32) for known, _ in split]
+        # Histories that share their rules share the work of looking up what they name.
+        shared = {id(each): self.rule_book.compile(each) for each in asked}
         compiled = [
-            self.rule_book.compile(each, known) for each, known in zip(asked, rows, strict=True)
+            shared[id(each)].without(known) if each.exclude_seen else shared[id(each)]
+            for each, known in zip(asked, rows, strict=True)
         ]
         rankings = self._rank(rows, compiled, min(k, len(self.catalog)))
         answers = []

@@ -111,20 +111,17 @@ class RuleBook:
         self._set(name).set(np.asarray(rows, dtype=np.int64), inside)
         return unknown
 
-    def compile(self, rules: Rules, history: NDArray[np.integer]) -> RowRules:
-        """Return the rules of one request by row.
+    def compile(self, rules: Rules) -> RowRules:
+        """Return rules by row; what a history adds to them is not in it yet.
 
         Args:
             rules: What was asked for.
-            history: Catalogue rows of the history.
 
         Raises:
             RequestError: When a rule names an attribute or a set that is not there, or holds a
                 number that is out of bounds.
         """
         excluded = self.catalog.rows(rules.deny)[0]
-        if rules.exclude_seen:
-            excluded = [*excluded, *history.tolist()]
         allowed = None if rules.allow is None else self.catalog.rows(rules.allow)[0]
         masks = [self._set(name) for name in rules.named]
         if rules.where is not None:

@@ -25,7 +25,7 @@ from genrec.tokenization.fusion import Fusion
 from genrec.tokenization.indexer import Indexer, ItemTables, Proposal
 from genrec.tokenization.methods import indexer_of
 from genrec.tokenization.quality import measure, to_markdown
-from genrec.tokenization.run_tables import fused, item_tables, read_vectors
+from genrec.tokenization.run_tables import checkpoint_folder, fused, item_tables, read_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     inputs = {name: run_folder / name for name in ("dataset", *vectors)}
     fusion = fused(run_folder, section, dataset, vectors, runtime)
     tables = item_tables(dataset, section, None if fusion is None else fusion.vectors, vectors)
-    checkpoint = run_folder / "index.checkpoint"
+    checkpoint = checkpoint_folder(run_folder)
     indexer = indexer_of(
         section, len(tables), checkpoint=checkpoint / "quantizer", quiet=runtime.quiet
     )

@@ -21,7 +21,6 @@ from genrec.tokenization.kmeans import (
     as_float32,
     blocks,
     checked,
-    distinct_rows,
     not_empty,
     quantized,
 )
@@ -161,7 +160,8 @@ class RqVae:
         )
         letter.check(len(x))
         scaling = Scaling.of(x)
-        size = _distinct(x, self.codes_per_level)
+        distinct = _count_distinct(x)
+        size = min(distinct, self.codes_per_level)
         schedule = Schedule(
             self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.seed
         )
@@ -184,7 +184,7 @@ class RqVae:
             best.collision_rate,
         )
         _check_error(best, size)
-        _check_usage(self.codes_of(x), _count_distinct(x), size, self.minimum_usage)
+        _check_usage(self.codes_of(x), distinct, size, self.minimum_usage)
         return self
 
     def _network(self, width: int, size: int) -> RqVaeNetwork:
@@ -297,17 +297,6 @@ class RqVae:
         network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
         quantizer._codec = RqVaeCodec(network, scaling)
         return quantizer
-
-
-def _distinct(x: NDArray[Any], most: int) -> int:
-    """Return the number of distinct vectors, or ``most`` when there are more."""
-    found = as_float32(x[:0])
-    for rows in blocks(len(x)):
-        found = np.concatenate([found, as_float32(x[rows])])
-        found = found[distinct_rows(found)[0]]
-        if len(found) >= most:
-            return most
-    return len(found)
 
 
 def _digest(x: NDArray[Any]) -> str:

@@ -65,7 +65,7 @@ def fused(
         return None
     has_events = dataset.item_counts > 0
     if section.vectors != "aligned":
-        store = run_folder / "index.checkpoint" / "vectors.safetensors"
+        store = checkpoint_folder(run_folder) / "vectors.safetensors"
         return fuse(section.vectors, tables, has_events=has_events, store=store)
     config = section.alignment
     folder = run_folder / "cf"
@@ -83,16 +83,16 @@ def fused(
         weight=config.weight,
         device=runtime.torch_device(),
         checkpoint=Checkpoint(
-            alignment_checkpoint(run_folder), _identity(run_folder, config, runtime.seed)
+            checkpoint_folder(run_folder) / "alignment", _identity(run_folder, config, runtime.seed)
         ),
         quiet=runtime.quiet,
     )
     return fuse_aligned(alignment, tables["text"], has_events=has_events)
 
 
-def alignment_checkpoint(run_folder: Path) -> Path:
-    """Return where the alignment of a run goes on after a stop."""
-    return run_folder / "index.checkpoint" / "alignment"
+def checkpoint_folder(run_folder: Path) -> Path:
+    """Return where the index stage of a run keeps what it goes on from after a stop."""
+    return run_folder / "index.checkpoint"
 
 
 def _identity(run_folder: Path, config: AlignmentConfig, seed: int) -> dict[str, Any]:

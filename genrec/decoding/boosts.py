@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from genrec.decoding.node_keys import find, node_keys
 from genrec.decoding.trie import PrefixTrie
 
 
@@ -37,7 +38,7 @@ class BatchBoosts:
         for step, size in enumerate(self._sizes):
             node = trie.nodes_of_leaves(step, leaves)
             keys, place, count = torch.unique(
-                request * size + node, return_inverse=True, return_counts=True
+                node_keys(request, node, size), return_inverse=True, return_counts=True
             )
             best = torch.full((len(keys),), -torch.inf, device=device)
             best = best.scatter_reduce(0, place, values, "amax")
@@ -48,10 +49,7 @@ class BatchBoosts:
 
     def gain(self, step: int, nodes: Tensor) -> Tensor:
         """Return what can still be gained below nodes int64[requests, ...], float of that shape."""
-        keys = self._keys[step]
-        if len(keys) == 0:
+        if not len(self._keys[step]):
             return torch.zeros(nodes.shape, device=nodes.device)
-        request = torch.arange(len(nodes), device=nodes.device)
-        wanted = request.view(-1, *[1] * (nodes.dim() - 1)) * self._sizes[step] + nodes
-        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return torch.where(keys[place] == wanted, self._gains[step][place], 0.0)
+        place, there = find(self._keys[step], nodes, self._sizes[step])
+        return torch.where(there, self._gains[step][place], 0.0)

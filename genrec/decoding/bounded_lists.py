@@ -53,9 +53,8 @@ class _List:
         for bound, count in zip(self.rules.bounds, self.counts, strict=True):
             full = [group for group, number in count.items() if number >= bound.most and group >= 0]
             flags &= ~np.isin(bound.groups, full)
-        excluded = np.concatenate([self.rules.excluded, np.array([*self.scores], dtype=np.int64)])
-        masks = self.rules.masks if flags.all() else (*self.rules.masks, ItemMask.of(trie, flags))
-        return replace(self.rules, excluded=excluded, masks=masks)
+        rest = self.rules.without(np.array([*self.scores], dtype=np.int64))
+        return rest if flags.all() else replace(rest, masks=(*rest.masks, ItemMask.of(trie, flags)))
 
     def ranking(self) -> Ranking:
         """Return the list, best first."""

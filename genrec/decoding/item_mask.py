@@ -15,7 +15,8 @@ from genrec.decoding.trie import PrefixTrie
 from genrec.errors import RequestError
 
 
-@dataclass(frozen=True)
+# Two masks are the same only when they are one: what they hold may change.
+@dataclass(frozen=True, eq=False)
 class ItemMask:
     """A set of allowed items.
 

@@ -1,7 +1,9 @@
 """What each request of a batch may get: nodes are struck out of the trie before the search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.decoding.item_mask import ItemMask
+from genrec.decoding.node_keys import find, node_keys
 from genrec.decoding.trie import PrefixTrie
 
 Rows = NDArray[np.integer]
@@ -61,6 +64,10 @@ class RowRules:
         flags[np.asarray(self.excluded, dtype=np.int64)] = False
         return flags
 
+    def without(self, rows: Rows) -> "RowRules":
+        """Return the rules with more rows that must not be returned."""
+        return replace(self, excluded=np.concatenate([self.excluded, rows])) if len(rows) else self
+
 
 class BatchRules:
     """Which nodes of the trie still lead to an item that a request may get.
@@ -76,34 +83,30 @@ class BatchRules:
     def __init__(self, trie: PrefixTrie, rules: Sequence[RowRules]) -> None:
         self.trie = trie
         self._device = trie.item_of_leaf.device
-        self._masks: dict[tuple[int, ...], ItemMask] = {}
-        self._requests: dict[tuple[int, ...], list[int]] = {}
-        # Masks are told apart by where they are in memory, so none may go before this does.
-        self._held: list[Sequence[ItemMask]] = []
+        self._masks: dict[tuple[ItemMask, ...], ItemMask] = {}
+        self._requests: dict[tuple[ItemMask, ...], list[int]] = {}
         excluded, allowed = [], []
         for number, each in enumerate(rules):
             masks, out, only = self._simplified(each)
             excluded.append(out)
             allowed.append(only)
             if masks:
-                self._held.append(masks)
-                key = tuple(id(mask) for mask in masks)
-                if key not in self._masks:
-                    self._masks[key] = _joined(masks)
-                self._requests.setdefault(key, []).append(number)
+                if masks not in self._masks:
+                    self._masks[masks] = reduce(and_, masks)
+                self._requests.setdefault(masks, []).append(number)
         self.most_passed_over: int | None = max((len(out) for out in excluded), default=0)
         if self._masks or any(only is not None for only in allowed):
             self.most_passed_over = None
         self._dead = self._dead_nodes(excluded)
         self._live = None if all(only is None for only in allowed) else self._live_nodes(allowed)
 
-    def _simplified(self, rules: RowRules) -> tuple[list[ItemMask], Tensor, Tensor | None]:
+    def _simplified(self, rules: RowRules) -> tuple[tuple[ItemMask, ...], Tensor, Tensor | None]:
         """Return the masks, the rows to leave out and the only rows of one request.
 
         A long list becomes a mask. With a list of the only rows, masks and exclusions are taken
         out of it here and play no part in the search.
         """
-        masks = list(rules.masks)
+        masks = rules.masks
         out = torch.unique(torch.as_tensor(np.asarray(rules.excluded, dtype=np.int64)))
         out = out.to(self._device)
         if rules.allowed is not None:
@@ -112,11 +115,11 @@ class BatchRules:
             only = only[~torch.isin(only, out)]
             for mask in masks:
                 only = only[mask.allowed[only]]
-            return [], out[:0], only
+            return (), out[:0], only
         if len(out) > _LONG * self.trie.items:
             flags = torch.ones(self.trie.items, dtype=torch.bool, device=self._device)
             flags[out] = False
-            return [*masks, ItemMask.of(self.trie, flags)], out[:0], None
+            return (*masks, ItemMask.of(self.trie, flags)), out[:0], None
         for mask in masks:
             out = out[mask.allowed[out]]
         return masks, out, None
@@ -132,7 +135,7 @@ class BatchRules:
         dead = []
         for step, level in enumerate(self.trie.steps):
             node = self.trie.nodes_of_leaves(step, leaves)
-            keys, count = torch.unique(request * len(level) + node, return_counts=True)
+            keys, count = torch.unique(node_keys(request, node, len(level)), return_counts=True)
             owner, node = keys // len(level), keys % len(level)
             below = self.trie.leaf_start[step].diff()[node] if len(keys) else node
             for key, numbers in self._requests.items():
@@ -150,7 +153,7 @@ class BatchRules:
         )
         leaves = self.trie.leaf_of_item[torch.cat(rows)]
         keys = tuple(
-            torch.unique(owner * len(level) + self.trie.nodes_of_leaves(step, leaves))
+            torch.unique(node_keys(owner, self.trie.nodes_of_leaves(step, leaves), len(level)))
             for step, level in enumerate(self.trie.steps)
         )
         return _Live(limited, keys)
@@ -175,9 +178,9 @@ class BatchRules:
                 allowed[rows] = counts[nodes[rows]] > 0
         size = len(self.trie.steps[step])
         if len(self._dead[step]):
-            allowed &= ~_contains(self._dead[step], nodes, size)
+            allowed &= ~find(self._dead[step], nodes, size)[1]
         if self._live is not None:
-            inside = _contains(self._live.keys[step], nodes, size)
+            inside = find(self._live.keys[step], nodes, size)[1]
             limited = self._live.limited.view(-1, *[1] * (nodes.dim() - 1))
             allowed &= inside | ~limited
         return allowed
@@ -189,20 +192,3 @@ class _Live:
 
     limited: Tensor
     keys: tuple[Tensor, ...]
-
-
-def _joined(masks: Sequence[ItemMask]) -> ItemMask:
-    joined = masks[0]
-    for mask in masks[1:]:
-        joined = joined & mask
-    return joined
-
-
-def _contains(keys: Tensor, nodes: Tensor, size: int) -> Tensor:
-    """Tell which nodes int64[requests, ...] of a level of this size are among the sorted keys."""
-    if len(keys) == 0:
-        return torch.zeros_like(nodes, dtype=torch.bool)
-    request = torch.arange(len(nodes), device=nodes.device)
-    wanted = request.view(-1, *[1] * (nodes.dim() - 1)) * size + nodes
-    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return keys[place] == wanted

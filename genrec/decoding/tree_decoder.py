@@ -100,7 +100,7 @@ class TreeDecoder:
 
 
 class TreeState:
-    """The keys and values of a batch of prompts and their beams; see ``TreeDecoder.start``."""
+    """The keys and values of a batch of prompts and their beams; implements ``Reader``."""
 
     def __init__(self, decoder: TreeDecoder, tokens: Tensor, real: Tensor, beams: int) -> None:
         self.decoder = decoder
@@ -146,17 +146,7 @@ class TreeState:
         return hidden
 
     def beams(self, tokens: Tensor, level: int, seen: Tensor) -> Tensor:
-        """Read the last token of every beam.
-
-        Args:
-            tokens: int64[B, W].
-            level: How many tokens of its path come before, from 0.
-            seen: bool[B, W, beams so far], which beams of all levels, these included, are on the
-                path of each.
-
-        Returns:
-            float[B, W, hidden].
-        """
+        """Read the last token of every beam; see ``Reader.beams``."""
         batch, width = tokens.shape
         start, end = self._filled, self._filled + width
         self._filled = end
