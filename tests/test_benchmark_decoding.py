@@ -68,8 +68,27 @@ def test_a_comparison_has_a_row_a_shape():
         assert 0 < row["masks_share"] < 1
 
 
-def test_filters_and_tries_are_measured():
-    assert decoding_speed.filters("tiny", 300, 1, 4, 8, 1)["cost_of_denying_half"] > -0.9
+def test_filters_are_timed_on_a_search_that_is_filtered(monkeypatch):
+    """Half of the items are denied, and none of them comes back from the search that is timed."""
+    masks, lists = [], []
+    real = decoding_speed.Ours.search
+
+    def watched(ours, tokens, width, score, wishes=None):
+        answer = real(ours, tokens, width, score, wishes)
+        if wishes is not None:
+            [mask] = wishes.rules._masks.values()
+            masks.append(mask)
+            lists.append(answer[0])
+        return answer
+
+    monkeypatch.setattr(decoding_speed.Ours, "search", watched)
+    row = decoding_speed.filters("tiny", 300, 2, 4, 8, 1)
+    assert isinstance(row["cost_of_denying_half"], float)
+    assert masks[0].items == pytest.approx(150, abs=40)
+    assert all(mask.allowed[rows].all() for mask, rows in zip(masks, lists, strict=True))
+
+
+def test_tries_are_measured():
     small_one, large = decoding_speed.tries([1000, 100_000], 1)
     assert (small_one["items"], large["items"]) == (1000, 100_000)
     assert large["megabytes"] < 1

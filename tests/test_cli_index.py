@@ -11,6 +11,7 @@ from genrec.data.catalog import Catalog
 from genrec.data.dataset import Dataset
 from genrec.semantic_ids.generations import latest, lineage
 from genrec.semantic_ids.item_index import ItemIndex
+from tests import tiny_run
 from tests.tiny_run import invoke, tiny
 
 NEW = pl.DataFrame(
@@ -24,10 +25,7 @@ NEW = pl.DataFrame(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("index") / "run"
-    done = invoke("run", "quickstart-fast", "--run", folder, "--until", "train", "-q", *tiny())
-    assert done.exit_code == 0, done.stderr
-    return folder
+    return tiny_run.trained(tmp_path_factory.mktemp("index") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -20,3 +20,10 @@ def invoke(*arguments):
 
 def tiny():
     return [part for override in TINY for part in ("--set", override)]
+
+
+def trained(folder):
+    """Run the flow up to a trained model and return the run folder."""
+    done = invoke("run", "quickstart-fast", "--run", folder, "--until", "train", "-q", *tiny())
+    assert done.exit_code == 0, done.stderr
+    return folder

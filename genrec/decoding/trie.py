@@ -187,10 +187,7 @@ class PrefixTrie:
             true where there is such a child. Children come in the order of their parents.
         """
         if parents.device.type != "cpu":
-            nodes, real = self.children(level, parents, most)
-            place = torch.arange(parents.shape[1], device=parents.device).view(1, -1, 1)
-            real = real & alive.unsqueeze(-1)
-            return nodes.flatten(1), place.expand(nodes.shape).flatten(1), real.flatten(1)
+            return self.padded(level, parents, alive, most)
         table = self.steps[level]
         start = table.child_start[parents].long()
         count = (table.child_start[parents + 1] - start) * alive
@@ -204,6 +201,15 @@ class PrefixTrie:
         place = place.clamp(max=parents.shape[1] - 1)
         nodes = (start - end + count).gather(1, place) + column
         return nodes.where(real, 0), place, real
+
+    def padded(
+        self, level: int, parents: Tensor, alive: Tensor, most: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what ``below`` does, in as many columns as any request could need."""
+        nodes, real = self.children(level, parents, most)
+        place = torch.arange(parents.shape[1], device=parents.device).view(1, -1, 1)
+        real = real & alive.unsqueeze(-1)
+        return nodes.flatten(1), place.expand(nodes.shape).flatten(1), real.flatten(1)
 
     def save(self, folder: Path) -> None:
         """Write ``trie.safetensors`` into the folder."""

@@ -1,6 +1,7 @@
 """Arrays in safetensors files that are read, and written, without being held in memory."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,8 @@ def create(path: Path, name: str, shape: tuple[int, int]) -> NDArray[np.float32]
     """Make a file with one table of float32, all zero, and return the table to be filled.
 
     Args:
-        path: The safetensors file; replaced when it is there.
-        name: Of the array.
+        path: The safetensors file; a new one takes its place when it is there.
+        name: Of the array, the same as when it is written elsewhere.
         shape: Rows and columns.
     """
     size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
@@ -89,6 +90,8 @@ def create(path: Path, name: str, shape: tuple[int, int]) -> NDArray[np.float32]
     # Filled up so that the numbers begin at a multiple of eight.
     header += b" " * (-len(header) % _LENGTH_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Another file may be linked to the old one, and keeps what it holds.
+    path.unlink(missing_ok=True)
     with path.open("wb") as handle:
         handle.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
         handle.truncate(_LENGTH_BYTES + len(header) + size)
@@ -99,7 +102,17 @@ def create(path: Path, name: str, shape: tuple[int, int]) -> NDArray[np.float32]
 
 
 def write(path: Path, name: str, table: NDArray[np.float32]) -> None:
-    """Write a table of float32 block by block."""
+    """Write a table of float32 block by block; one that ``create`` made becomes a link to its file.
+
+    Args:
+        path: The safetensors file, on the same disk as that of a table that was created.
+        name: Of the array.
+        table: float32[n, d].
+    """
+    if isinstance(table, np.memmap) and table.mode == "r+" and table.filename is not None:
+        table.flush()
+        os.link(table.filename, path)
+        return
     target = create(path, name, (table.shape[0], table.shape[1]))
     for rows in row_blocks(table):
         target[rows] = table[rows]

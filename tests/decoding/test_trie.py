@@ -97,7 +97,7 @@ def test_children_side_by_side_are_those_of_each_parent(seed, shared, most):
     for level in range(1, len(trie.steps)):
         parents = torch.from_numpy(rng.integers(0, len(trie.steps[level - 1]), (3, 4)))
         alive = torch.from_numpy(rng.random((3, 4)) < 0.7)
-        nodes, place, real = trie.below(level, parents, alive, most)
+        found = [way(level, parents, alive, most) for way in (trie.below, trie.padded)]
         children, there = trie.children(level, parents, most)
         for request in range(3):
             want = [
@@ -106,5 +106,7 @@ def test_children_side_by_side_are_those_of_each_parent(seed, shared, most):
                 for child in children[request, parent][there[request, parent]].tolist()
                 if alive[request, parent]
             ]
-            got = zip(place[request][real[request]], nodes[request][real[request]], strict=True)
-            assert [(int(parent), int(child)) for parent, child in got] == want
+            for nodes, place, real in found:
+                kept = real[request]
+                got = zip(place[request][kept], nodes[request][kept], strict=True)
+                assert [(int(parent), int(child)) for parent, child in got] == want

@@ -49,3 +49,25 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(DataError, match="is not a safetensors file"):
         mapped_file.mapped(path, "other")
+
+
+def test_a_table_that_was_made_in_a_file_is_not_written_twice(tmp_path):
+    table = mapped_file.create(tmp_path / "made.safetensors", "vectors", (3, 2))
+    table[:] = [[1, 2], [3, 4], [5, 6]]
+    mapped_file.write(tmp_path / "kept.safetensors", "vectors", table)
+    assert (tmp_path / "kept.safetensors").stat().st_nlink == 2
+    # Made anew, the first file leaves the one that was kept alone.
+    mapped_file.create(tmp_path / "made.safetensors", "vectors", (3, 2))
+    found = load_file(tmp_path / "kept.safetensors")["vectors"]
+    assert found.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert load_file(tmp_path / "made.safetensors")["vectors"].tolist() == [[0, 0]] * 3
+
+
+def test_what_is_changed_after_reading_stays_in_memory(tmp_path):
+    path = tmp_path / "a.safetensors"
+    mapped_file.write(path, "vectors", np.ones((2, 2), dtype=np.float32))
+    opened = mapped_file.mapped(path, "vectors")
+    opened[0] = 7
+    mapped_file.write(tmp_path / "b.safetensors", "vectors", opened)
+    assert load_file(path)["vectors"].tolist() == [[1, 1], [1, 1]]
+    assert load_file(tmp_path / "b.safetensors")["vectors"].tolist() == [[7, 7], [1, 1]]

@@ -13,15 +13,12 @@ from genrec.serving import all_users
 from genrec.serving.all_users import recommend_all
 from genrec.serving.recommender import Recommender
 from genrec.serving.rules import Rules
-from tests.tiny_run import invoke, tiny
+from tests.tiny_run import invoke, trained
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("all") / "run"
-    done = invoke("run", "quickstart-fast", "--run", folder, "--until", "train", "-q", *tiny())
-    assert done.exit_code == 0, done.stderr
-    return folder
+    return trained(tmp_path_factory.mktemp("all") / "run")
 
 
 @pytest.fixture(scope="module")
