@@ -15,8 +15,9 @@ from genrec import artifacts
 from genrec.config import Recipe
 from genrec.config_index import IndexConfig
 from genrec.data.dataset import Dataset
+from genrec.errors import ArtifactError
 from genrec.runtime import Runtime
-from genrec.semantic_ids.generations import FOLDER
+from genrec.semantic_ids.generations import lineage
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.tokenization.collision_policy import Policy, settle
 from genrec.tokenization.collisions import Distances
@@ -124,14 +125,11 @@ def write(
         replace(built, quality=quality).save(partial)
         if fusion is not None:
             fusion.save(partial)
-    if (run_folder / FOLDER).is_dir():
-        logger.warning(
-            "%s holds items that were added to or removed from the index that was here before. "
-            "They are not in this one: move that folder away, train again, and add the items of "
-            "its last generation by `genrec index add %s MOVED/N/catalog.parquet`.",
-            run_folder / FOLDER,
-            run_folder,
-        )
+    try:
+        lineage(run_folder)
+    except ArtifactError as error:
+        # Said now and not when the run is served: what was added later needs adding again.
+        logger.warning("items that were added or removed later are not in this index: %s", error)
     return folder
 
 

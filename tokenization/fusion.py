@@ -202,14 +202,13 @@ def _empty(store: Path | None, items: int, width: int) -> Table:
 
 
 def _warn_of_untrained(method: Vectors, has_events: NDArray[np.bool_] | None) -> None:
-    untrained = 0 if has_events is None else int((~has_events).sum())
-    if method == "cf" and untrained:
+    if method == "cf" and has_events is not None and not has_events.all():
         logger.warning(
             "%d of %d items have no training event, so their cf vectors are what they were before "
             "training and their codes mean nothing; with index.vectors: concatenation their texts "
             "stand in.",
-            untrained,
-            len(has_events) if has_events is not None else 0,
+            np.count_nonzero(~has_events),
+            len(has_events),
         )
 
 

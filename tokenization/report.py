@@ -46,7 +46,7 @@ def report(run_folders: Sequence[Path], path: Path, *, quiet: bool = True) -> Co
         raise ConfigError(f"the runs are called {', '.join(names)}; give runs of different names.")
     chains = [verified(folder) for folder in run_folders]
     _require_one_dataset(run_folders)
-    qualities = [quality_of(folder) for folder in run_folders]
+    qualities = [_quality(folder / "index") for folder in run_folders]
     comparison = compare(list(zip(names, qualities, strict=True))) if len(names) > 1 else None
     first = run_folders[0]
     write_page(
@@ -71,6 +71,10 @@ def quality_of(run_folder: Path) -> dict[str, Any]:
     """
     folder = run_folder / "index"
     artifacts.verify(folder, "index")
+    return _quality(folder)
+
+
+def _quality(folder: Path) -> dict[str, Any]:
     quality: dict[str, Any] = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
     return quality
 
