@@ -89,7 +89,9 @@ class IndexConfig(Section):
         "Which vectors to quantize; concatenation joins both, each at length 1; aligned lets both "
         "agree first (PRORec).",
     )
-    levels: int = setting(3, "Codes per item.", "codes", ge=1, le=8)
+    levels: int | None = setting(
+        None, "Codes per item; null takes 2 up to 26,214 items and 3 beyond.", "codes", ge=1, le=8
+    )
     codes_per_level: int | None = setting(
         None,
         "Size of each codebook; null takes 256, less for small catalogues.",

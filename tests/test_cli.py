@@ -68,7 +68,10 @@ def test_no_verb_prints_help_and_is_a_usage_error():
 def test_config_lists_and_prints_recipes_that_load_again():
     assert invoke("config").stdout.split() == builtin_names()
     result = invoke("config", "quickstart", "--set", "index.levels=4")
-    assert "# Codes per item. [codes]\n  levels: 4" in result.stdout
+    assert (
+        "# Codes per item; null takes 2 up to 26,214 items and 3 beyond. [codes]\n  levels: 4"
+        in result.stdout
+    )
     assert parse_recipe(result.stdout) == load_recipe("quickstart", ["index.levels=4"])
     assert (
         "levels"

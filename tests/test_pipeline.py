@@ -100,7 +100,7 @@ def test_the_reason_names_old_and_new_value_of_a_nested_key(tmp_path):
     go(tmp_path)
     _, lines = go(tmp_path, "index.levels=4", "train.lora.rank=8", "data.store.items=50")
     assert lines[0] == "data: stale, data.store.items was 1500, is 50"
-    assert lines[3].startswith("index: stale, index.levels was 3, is 4; its input")
+    assert lines[3].startswith("index: stale, index.levels was null, is 4; its input")
     assert lines[4].startswith("train: stale, train.lora.rank was 16, is 8; its input")
 
 

@@ -215,8 +215,8 @@ def test_described_recipes_name_every_key_with_help_and_unit():
     lines = describe_recipe(Recipe()).split("\n")
     keys = [line.strip().partition(":")[0] for line in lines if line and "#" not in line]
     assert keys == [path.rpartition(".")[2] for path in key_paths()]
-    above = lines[lines.index("  levels: 3") - 1]
-    assert above == "  # Codes per item. [codes]"
+    above = lines[lines.index("  levels: null") - 1]
+    assert above == "  # Codes per item; null takes 2 up to 26,214 items and 3 beyond. [codes]"
 
 
 def test_schema_is_json_and_closed():

@@ -44,8 +44,11 @@ def test_every_key_has_a_row_with_its_default():
 def test_limits_units_and_choices_are_said():
     table = rows()
     assert table["index.levels"] == (
-        "3", "whole number (codes), at least 1, at most 8", "Codes per item."
-    )  # fmt: skip
+        "null",
+        "whole number or null (codes), at least 1, at most 8",
+        "Codes per item; null takes 2 up to 26,214 items and 3 beyond.",
+    )
+    assert table["index.iterations"][1] == "whole number (iterations), at least 1"
     assert table["train.form"][1] == "`stream` or `instruction`"
     assert table["data.split.test_fraction"][1] == "number (fraction), more than 0, less than 1"
     assert table["data.path"][:2] == ("null", "text or null")

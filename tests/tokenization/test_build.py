@@ -113,14 +113,14 @@ def test_a_catalogue_of_one_text_gets_codes_of_its_own(run_folder):
 
 
 def test_codes_per_level_follow_the_catalogue(run_folder):
-    folder = build.run(run_folder, recipe(levels=3, codes_per_level=None), QUIET)
-    assert ItemIndex.load(folder).level_sizes[:3] == (8, 8, 8)
+    folder = build.run(run_folder, recipe(levels=None, codes_per_level=None), QUIET)
+    assert ItemIndex.load(folder).level_sizes[:2] == (16, 16)
 
 
 @pytest.mark.parametrize(
     ("items", "size"),
-    [(1, 8), (319, 8), (320, 16), (1279, 32), (1280, 64), (2559, 64), (2560, 128), (5119, 128),
-     (5120, 256), (10**7, 256)],
+    [(1, 8), (25, 8), (26, 16), (102, 16), (103, 32), (409, 32), (410, 64), (1638, 64),
+     (1639, 128), (6553, 128), (6554, 256), (10**7, 256)],
 )  # fmt: skip
 def test_default_size_of_a_codebook(items, size):
     assert default_codes_per_level(items) == size
