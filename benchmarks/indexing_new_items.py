@@ -113,8 +113,8 @@ def _train_without(
     )
     kept.filter(pl.col("item_ids").list.len() >= 3).write_parquet(source / "sequences.parquet")
     run_folder = folder / "run"
-    overrides = [f"data.path={source}", "name=new-items", "index.levels=3"]
-    overrides += ["index.codes_per_level=256"]
+    shape = ["index.levels=3", "index.codes_per_level=256"]
+    overrides = [f"data.path={source}", "name=new-items", *shape]
     overrides += [f"embed.model={text_model}"] if text_model else ["embed.method=tfidf"]
     words = [word for override in overrides for word in ("--set", override)]
     call([program(), "run", str(RECIPE), "--run", str(run_folder), "--until", "train", "--quiet",
