@@ -126,6 +126,7 @@ def recommend(
         dtype=recipe.runtime.dtype,
         beam=recipe.recommend.beam,
         new_item_weight=recipe.recommend.new_item_weight,
+        score=recipe.recommend.score,
     )
     asked = _rules(rules, exclude_seen=not allow_seen)
     if everyone is not None:
@@ -241,6 +242,7 @@ def serve(
         port=section.port if port is None else port,
         beam=section.beam,
         new_item_weight=section.new_item_weight,
+        score=section.score,
         max_k=section.max_k,
         max_history=section.max_history,
         device=recipe.runtime.device,

@@ -239,6 +239,11 @@ class RecommendConfig(Section):
         "shares",
         ge=0,
     )
+    score: Literal["exact", "level"] | None = setting(
+        None,
+        "What probabilities add up to one over: exact is the whole vocabulary, level the codes of "
+        "a level; null takes what the model was trained for.",
+    )
     users: int | None = setting(
         None, "Predict for so many, drawn at random by seed; null predicts for all.", "users", ge=1
     )
@@ -267,6 +272,7 @@ class ServeConfig(Section):
     port: int = setting(8000, "Port to listen on.", ge=0, le=65535)
     beam: int = setting(50, "Beam width.", "beams", ge=1)
     new_item_weight: float = setting(1.0, "As recommend.new_item_weight.", "shares", ge=0)
+    score: Literal["exact", "level"] | None = setting(None, "As recommend.score.")
     max_k: int = setting(100, "Largest k a request may ask for.", "items", ge=1)
     max_history: int = setting(1000, "Longest history a request may send.", "items", ge=1)
 

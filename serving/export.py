@@ -27,6 +27,7 @@ from genrec.config import Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking, RankingModel
+from genrec.decoding.model_trie import model_trie
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import from_rankings
@@ -273,6 +274,8 @@ def _generative(
         beam=max(section.beam, section.k),
         batch_size=section.batch_size,
         new_item_weight=section.new_item_weight,
+        score=section.score,
+        trie=model_trie(model, folder),
     )
 
 

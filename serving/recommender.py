@@ -12,10 +12,12 @@ from genrec import artifacts
 from genrec.cf.popularity import Popularity
 from genrec.data.catalog import Catalog
 from genrec.data.ranking import Ranking, RankingModel
+from genrec.decoding.model_trie import model_trie
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ArtifactError, RequestError
+from genrec.model.code_head import Score
 from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
@@ -101,6 +103,7 @@ class Recommender:
         beam: int = 50,
         batch_size: int = 64,
         new_item_weight: float = 1.0,
+        score: Score | None = None,
     ) -> "Recommender":
         """Load a trained model from a run folder or from a model folder alone.
 
@@ -116,6 +119,8 @@ class Recommender:
             batch_size: Histories decoded at once.
             new_item_weight: How many items' share an item gets that no training event names;
                 more shows new items more often, 0 leaves them to the model.
+            score: ``exact`` probabilities add up to one over the whole vocabulary, ``level`` ones
+                over the codes of a level; None takes what the model was trained for.
 
         Raises:
             ArtifactError: When there is no whole model in the folder, or the generations of the
@@ -132,7 +137,12 @@ class Recommender:
             model = with_generation(model, generation)
         return cls(
             GenerativeRanker(
-                model, beam=beam, batch_size=batch_size, new_item_weight=new_item_weight
+                model,
+                beam=beam,
+                batch_size=batch_size,
+                new_item_weight=new_item_weight,
+                score=score,
+                trie=model_trie(model, folder),
             ),
             model.catalog,
             model.item_counts,

@@ -9,6 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from genrec.errors import ConfigError
+from genrec.model.code_head import Score
 from genrec.serving.http import create_app
 from genrec.serving.recommender import Recommender
 
@@ -22,6 +23,7 @@ def serve(
     port: int = 8000,
     beam: int = 50,
     new_item_weight: float = 1.0,
+    score: Score | None = None,
     max_k: int = 100,
     max_history: int = 1000,
     device: str = "auto",
@@ -37,6 +39,7 @@ def serve(
         port: Port to listen on; 0 takes a free one.
         beam: Beam width.
         new_item_weight: See ``Recommender.from_pretrained``.
+        score: See ``Recommender.from_pretrained``.
         max_k: Largest k a request may ask for.
         max_history: Longest history a request may send.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
@@ -49,7 +52,12 @@ def serve(
     # The address is taken before the model is loaded: a port in use is told at once.
     with open_socket(host, port) as listener:
         recommender = Recommender.from_pretrained(
-            path, device=device, dtype=dtype, beam=beam, new_item_weight=new_item_weight
+            path,
+            device=device,
+            dtype=dtype,
+            beam=beam,
+            new_item_weight=new_item_weight,
+            score=score,
         )
         app = create_app(recommender, max_k=max_k, max_history=max_history)
         address = address_of(listener)

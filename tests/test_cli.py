@@ -185,11 +185,12 @@ def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_pa
 
     monkeypatch.setattr(Recommender, "from_pretrained", load)
     arguments = ["recommend", tmp_path, "--history", "i2,zz", "-k", 3, "--allow-seen"]
-    result = invoke(*arguments, "--set", "recommend.beam=7", "--set", "recommend.new_item_weight=2")
+    settings = ("recommend.beam=7", "recommend.new_item_weight=2", "recommend.score=exact")
+    result = invoke(*arguments, *(part for each in settings for part in ("--set", each)))
     assert result.exit_code == 0
     assert seen == {
         "path": tmp_path, "device": "auto", "dtype": "auto", "beam": 7,
-        "new_item_weight": 2.0,
+        "new_item_weight": 2.0, "score": "exact",
         "histories": [["i2", "zz"]], "k": 3, "exclude_seen": False,
     }  # fmt: skip
     assert "Tea [green]" in result.stdout and "-0.5000" in result.stdout

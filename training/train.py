@@ -19,6 +19,7 @@ from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe, TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
+from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ConfigError
 from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
@@ -165,6 +166,8 @@ def prepare(
             "base_model": config.language_model or "from scratch",
             "revision": config.revision,
             "form": config.form,
+            # The loss is over the codes of a level, so these are the probabilities learnt.
+            "score": "level",
             "parameters": sum(p.numel() for p in language_model.parameters()),
             "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
             **facts,
@@ -316,6 +319,7 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name
     }
     model.save(folder)
+    PrefixTrie.from_index(model.index, model.item_counts).save(folder)
     (folder / "training.json").write_text(json.dumps(log, indent=2) + "\n")
     draw_curve(log, folder / "training.png")
     write_card(model, folder / "README.md")

@@ -144,6 +144,8 @@ class _Beams:
         self._keep(level, nodes, place, real, self.scores.gather(1, place))
 
     def _below(self, level: int, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        if level == 0:
+            return self.trie.first(len(self.nodes))
         return self.trie.below(level, self.nodes, self.scores > -torch.inf, most)
 
     def _keep(self, level: int, nodes: Tensor, place: Tensor, real: Tensor, scores: Tensor) -> None:
@@ -157,6 +159,10 @@ class _Beams:
         groups = None if wishes.most_per_code is None else first
         stable = level == len(self.trie.levels)
         self.ranked, best = best_of(ranked, self.width, groups, wishes.most_per_code, stable)
+        if best.device.type == "cpu":
+            # Where rules leave few prefixes, the model need not read places that nobody takes.
+            taken = max(1, int((self.ranked > -torch.inf).sum(dim=1).max()))
+            self.ranked, best = self.ranked[:, :taken], best[:, :taken]
         self.parents = place.gather(1, best)
         self.nodes = nodes.gather(1, best)
         # A place that is left over has no score, whatever stands there.

@@ -19,7 +19,7 @@ from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
 from genrec.decoding.vocabulary_normaliser import VocabularyNormaliser
 from genrec.errors import RequestError
-from genrec.model.code_head import CodeHead, Score
+from genrec.model.code_head import CodeHead, Score, trained_score
 from genrec.model.generative import GenerativeModel
 from genrec.model.prompts import pad_left
 
@@ -36,7 +36,12 @@ class GenerativeRanker:
         beam: Prefixes kept at each level; widened to k where k is larger.
         batch_size: Histories decoded at once.
         new_item_weight: Shares an item without training events gets; 0 leaves it to the model.
-        score: What the probabilities of a level add up to one over; see ``CodeHead``.
+        score: What the probabilities of a level add up to one over, see ``CodeHead``; None takes
+            what the model was trained for, as its folder says.
+        trie: The catalogue, see ``model_trie``; None builds it.
+
+    Attributes:
+        score: That of the answers.
     """
 
     name = "genrec"
@@ -48,23 +53,25 @@ class GenerativeRanker:
         beam: int = 50,
         batch_size: int = 64,
         new_item_weight: float = 1.0,
-        score: Score = "level",
+        score: Score | None = None,
+        trie: PrefixTrie | None = None,
     ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
         self.model = model
         self.beam = beam
         self.batch_size = batch_size
-        self.score: Score = score
+        self.score = score or trained_score(model.facts)
         self._device = next(model.language_model.parameters()).device
-        self._trie = PrefixTrie.from_index(model.index, model.item_counts).to(self._device)
+        trie = trie or PrefixTrie.from_index(model.index, model.item_counts)
+        self._trie = trie.to(self._device)
         self._shares = NewItemShares.of(
             self._trie, torch.from_numpy(model.item_counts), new_item_weight
         )
         self._head = CodeHead(model.language_model, model.vocabulary)
         self._normaliser = (
             VocabularyNormaliser(model.language_model, self._head.softcap)
-            if score == "exact"
+            if self.score == "exact"
             else None
         )
         self._decoder = (

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from genrec.decoding.side_by_side import side_by_side
 from genrec.decoding.sorted_tuples import sorted_tuples
 from genrec.embeddings import mapped_file
 from genrec.errors import ArtifactError, DataError
@@ -188,19 +189,13 @@ class PrefixTrie:
         """
         if parents.device.type != "cpu":
             return self.padded(level, parents, alive, most)
-        table = self.steps[level]
-        start = table.child_start[parents].long()
-        count = (table.child_start[parents + 1] - start) * alive
-        if most is not None:
-            count = count.clamp(max=most)
-        end = count.cumsum(1)
-        column = torch.arange(max(1, int(end[:, -1].max())))
-        column = column.expand(len(parents), -1).contiguous()
-        place = torch.searchsorted(end, column, right=True)
-        real = place < parents.shape[1]
-        place = place.clamp(max=parents.shape[1] - 1)
-        nodes = (start - end + count).gather(1, place) + column
-        return nodes.where(real, 0), place, real
+        return side_by_side(self.steps[level].child_start, parents, alive, most)
+
+    def first(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what ``below`` does for the root of every request of a batch."""
+        nodes = torch.arange(len(self.steps[0]), device=self.item_of_leaf.device)
+        nodes = nodes.expand(batch, -1)
+        return nodes, torch.zeros_like(nodes), torch.ones_like(nodes, dtype=torch.bool)
 
     def padded(
         self, level: int, parents: Tensor, alive: Tensor, most: int | None = None

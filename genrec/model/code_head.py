@@ -1,18 +1,34 @@
 """From hidden states to the codes of one level, without the full-vocabulary head."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from genrec.errors import ConfigError
+from genrec.errors import ArtifactError, ConfigError
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
 # What probabilities add up to one over: the whole vocabulary of the model, as everywhere else, or
 # the codes of the level. Both are the same for a model trained on the codes of a level alone. The
 # legal codes alone are no choice: a prefix with one way on would get it for nothing.
 Score = Literal["exact", "level"]
+
+
+def trained_score(facts: Mapping[str, Any]) -> Score:
+    """Return the score a model was trained for, as its folder names it; ``level`` by default.
+
+    Raises:
+        ArtifactError: When it names one that there is not.
+    """
+    score = facts.get("score", "level")
+    if score not in get_args(Score):
+        raise ArtifactError(
+            f"the model names the score {score!r}, expected one of {', '.join(get_args(Score))}; "
+            "it is of a later version, or damaged. Train it again."
+        )
+    typed: Score = score
+    return typed
 
 
 class CodeHead:

@@ -1,5 +1,7 @@
 """Decoding with a shared cache against the model's plain forward pass, one item at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +10,7 @@ import torch
 from genrec.data.catalog import Catalog
 from genrec.decoding import vocabulary_normaliser
 from genrec.decoding.ranker import GenerativeRanker
-from genrec.errors import RequestError
+from genrec.errors import ArtifactError, RequestError
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import from_scratch
 from genrec.model.prompts import Prompts
@@ -67,6 +69,17 @@ def brute_force(model, history):
             total += float(level_scores[model.index.codes[row, level]])
         scores.append(total)
     return np.asarray(scores)
+
+
+def test_the_model_folder_names_the_score():
+    assert GenerativeRanker(generative()).score == "level"
+    assert GenerativeRanker(replace(generative(), facts={"score": "exact"})).score == "exact"
+    named = replace(generative(), facts={"score": "exact"})
+    assert GenerativeRanker(named, score="level").score == "level"
+    with pytest.raises(
+        ArtifactError, match="names the score 'legal', expected one of exact, level"
+    ):
+        GenerativeRanker(replace(generative(), facts={"score": "legal"}))
 
 
 @pytest.mark.parametrize("form", ["stream", "instruction"])
