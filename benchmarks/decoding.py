@@ -1,9 +1,12 @@
 """Measure the search for items: ``python benchmarks/decoding.py STEP``.
 
-Steps: ``rules`` checks random requests against brute force; ``tries`` builds catalogues of up to
-ten million items; ``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers;
-``parity`` compares their lists; ``filters`` times a rule that denies half of the items. A step puts
-its rows in place of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
+Steps: ``rules`` checks random requests against brute force; ``paths`` counts faults among a
+million items returned by a transformer; ``tries`` builds catalogues of up to ten million items;
+``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers; ``floor`` compares it
+with what the machine could do; ``parity`` compares lists; ``filters`` times rules that deny half of
+the items, or all but five; ``beams`` compares beam widths with exact lists, for trained models
+named by ``--runs``. A step puts its rows in place of its old ones in ``results/decoding.json`` and
+``results/decoding.md``.
 """
 
 import argparse
@@ -13,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decoding_beams import beams
+from decoding_floor import floor
+from decoding_paths import count_paths
 from decoding_rules import random_cases
 from decoding_speed import compare, filters, parity, tries
 from flow_rows import read_rows, stamp
@@ -25,7 +31,7 @@ Row = dict[str, Any]
 # Items, requests of a batch, beams, tokens of the prompt.
 NAMED = ((1, 20, 128), (1, 20, 512), (1, 50, 128), (16, 20, 128), (16, 50, 128))
 MORE = ((1, 10, 128), (1, 256, 128), (1, 20, 1024), (16, 10, 128), (16, 256, 128), (16, 20, 512))
-SIZES = (10_000, 100_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 NOTES = {
     "seeds": str(SEED),
     "noise": "medians; fastest and slowest run beside them; generate is run once after one unseen",
@@ -61,7 +67,10 @@ def _speed(model: str) -> Callable[[argparse.Namespace], list[Row]]:
 
 _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "rules": lambda options: [random_cases(options.cases, SEED, options.quiet)],
-    "tries": lambda _: tries((*SIZES, 10_000_000), SEED),
+    "paths": lambda options: [
+        count_paths("tiny", 10_000, options.paths, torch.bfloat16, SEED, options.quiet)
+    ],
+    "tries": lambda _: tries(SIZES, SEED),
     "parity": lambda _: [
         parity("tiny", 10_000, 4, 20, 128, SEED), parity("smollm2", 10_000, 2, 20, 128, SEED)
     ],
@@ -71,6 +80,12 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     ],
     "tiny": _speed("tiny"),
     "smollm2": _speed("smollm2"),
+    "floor": lambda options: [
+        row
+        for model in ("tiny", "smollm2")
+        for row in floor(model, NAMED, 100_000, options.repeats, SEED)
+    ],
+    "beams": lambda options: beams(options.runs, options.users, SEED, options.quiet),
 }  # fmt: skip
 
 
@@ -101,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=2)
     add("--repeats", type=int, default=5)
     add("--cases", type=int, default=10_000, help="rules: requests to compare with brute force")
+    add("--paths", type=int, default=1_000_000, help="paths: items to count")
+    add("--runs", type=Path, nargs="+", default=[], help="beams: folders of trained runs")
+    add("--users", type=int, default=100, help="beams: users of the test part")
     add("--results", type=Path, default=RESULTS)
     add("--quiet", action="store_true")
     return parser

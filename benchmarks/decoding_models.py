@@ -48,6 +48,10 @@ def language_model(name: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
                 num_attention_heads=9, num_key_value_heads=3, **shared,
             )
         )  # fmt: skip
+    for name_of, weight in model.named_parameters():
+        if "norm" in name_of:
+            # Weights of one would be left out of the work, which no trained model allows.
+            torch.nn.init.normal_(weight, mean=1.0, std=0.1)
     typed: Any = model
     ready: PreTrainedModel = typed.to(dtype=dtype).eval()
     return ready

@@ -81,7 +81,7 @@ def _world(random: np.random.Generator) -> dict[str, int]:
     index = ItemIndex(codes, sizes, {}, shared=shared)
     trie = PrefixTrie.from_index(index, random.integers(0, 9, len(index)))
     masks = [ItemMask.of(trie, random.random(len(index)) < random.random()) for _ in range(2)]
-    rules = [_rules(random, len(index), masks) for _ in range(REQUESTS)]
+    rules = [random_rules(random, len(index), masks) for _ in range(REQUESTS)]
     found = {"cases": 0, "unequal": 0, "paths": 0, "outside": 0, "against_rules": 0,
              "wrong_length": 0}  # fmt: skip
     scorer = _RandomScorer(sizes, REQUESTS, random)
@@ -107,7 +107,8 @@ def _world(random: np.random.Generator) -> dict[str, int]:
     return found
 
 
-def _rules(random: np.random.Generator, items: int, masks: list[ItemMask]) -> RowRules:
+def random_rules(random: np.random.Generator, items: int, masks: list[ItemMask]) -> RowRules:
+    """Return rules in which every kind is there or not by chance."""
     share = random.choice([0.0, 0.1, 0.7, 1.0], p=[0.4, 0.3, 0.2, 0.1])
     allowed = np.flatnonzero(random.random(items) < random.random())
     boosted = np.flatnonzero(random.random(items) < random.choice([0.0, 0.2]))

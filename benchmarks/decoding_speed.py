@@ -1,9 +1,9 @@
 """Time of constrained beam search: ours beside ``generate`` of transformers, in one process."""
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,24 +107,38 @@ def timed(work: Callable[[], Any], repeats: int) -> dict[str, float]:
     }
 
 
-def search_share(ours: Ours, tokens: Tensor, width: int) -> float:
-    """Return the share of the time that goes into the trie, masks and selection, not the model."""
-    spent = 0.0
+def middle(measure: Callable[[], tuple[float, float]], repeats: int) -> tuple[float, float]:
+    """Return the median of each of two figures over several measurements."""
+    ones, others = zip(*(measure() for _ in range(repeats)), strict=True)
+    return sorted(ones)[repeats // 2], sorted(others)[repeats // 2]
+
+
+def peak_gib(work: Callable[[], Any]) -> float:
+    """Return the most memory the process held during a work, model and catalogue included."""
+    Path("/proc/self/clear_refs").write_text("5")  # Starts the peak anew.
+    work()
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line for line in status if line.startswith("VmHWM"))
+    return round(int(peak.split()[1]) / 2**20, 2)
+
+
+def search_shares(ours: Ours, tokens: Tensor, width: int) -> tuple[float, float]:
+    """Return the shares of the time that go into the trie and its masks, and into selection."""
+    spent = {"masks": 0.0, "selection": 0.0}
     real_best, real_below, real_allows = beam.best_of, PrefixTrie.below, BatchRules.allows
 
-    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it takes
-            nonlocal spent
             begun = time.perf_counter()
             result = function(*arguments, **options)
-            spent += time.perf_counter() - begun
+            spent[part] += time.perf_counter() - begun
             return result
 
         return call
 
-    beam.best_of = watched(real_best)  # type: ignore[attr-defined]
-    PrefixTrie.below = watched(real_below)  # type: ignore[method-assign]
-    BatchRules.allows = watched(real_allows)  # type: ignore[method-assign]
+    beam.best_of = watched(real_best, "selection")  # type: ignore[attr-defined]
+    PrefixTrie.below = watched(real_below, "masks")  # type: ignore[method-assign]
+    BatchRules.allows = watched(real_allows, "masks")  # type: ignore[method-assign]
     try:
         rules = BatchRules(ours.trie, [RowRules()] * len(tokens))
         begun = time.perf_counter()
@@ -134,7 +148,7 @@ def search_share(ours: Ours, tokens: Tensor, width: int) -> float:
         beam.best_of = real_best  # type: ignore[attr-defined]
         PrefixTrie.below = real_below  # type: ignore[method-assign]
         BatchRules.allows = real_allows  # type: ignore[method-assign]
-    return spent / whole
+    return spent["masks"] / whole, spent["selection"] / whole
 
 
 def compare(
@@ -168,7 +182,9 @@ def compare(
             for score in scores:
                 found = timed(partial(ours.search, tokens, width, score), repeats)
                 row |= {f"{score}_{key}": value for key, value in found.items()}
-            row["masks_share"] = round(search_share(ours, tokens, width), 4)
+            row["peak_gib"] = peak_gib(partial(ours.search, tokens, width, "exact"))
+            masks, selection = middle(partial(search_shares, ours, tokens, width), repeats)
+            row |= {"masks_share": round(masks, 4), "selection_share": round(selection, 4)}
             if other is not None:
                 found = timed(partial(other.search, tokens, width), 1)
                 row |= {
@@ -178,7 +194,6 @@ def compare(
                 for score in scores:
                     ratio = found["milliseconds"] / row[f"{score}_milliseconds"]
                     row[f"times_faster_{score}"] = round(ratio, 1)
-            row["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
             rows.append(row)
     return rows
 
@@ -198,24 +213,28 @@ def parity(name: str, items: int, batch: int, width: int, prompt: int, seed: int
 
 
 def filters(name: str, items: int, batch: int, width: int, prompt: int, seed: int) -> Row:
-    """Time a search in which half of the items, drawn at random, are denied by a mask."""
+    """Time searches in which half of the items, or all but five, are denied by a mask."""
     model = language_model(name, torch.bfloat16, seed)
     index = catalogue(items, seed)
     ours = Ours(model, PrefixTrie.from_index(index))
     tokens = prompts(index, batch, prompt, seed)
     generator = torch.Generator().manual_seed(seed)
-    half = ItemMask.of(ours.trie, torch.rand(items, generator=generator) < 0.5)
-    rules = [RowRules(masks=(half,))] * batch
+    drawn = torch.rand(items, generator=generator)
+    row: Row = {"model": name, "items": items, "batch": batch, "beams": width, "prompt": prompt}
+    five = drawn <= drawn.sort().values[4]
+    for what, allowed in (("half", drawn < 0.5), ("all_but_five", five)):
+        rules = [RowRules(masks=(ItemMask.of(ours.trie, allowed),))] * batch
+        filtered = partial(_filtered, ours, tokens, width, rules)
+        ratios = []
+        for _ in range(7):
+            plain = timed(lambda: ours.search(tokens, width, "level"), 1)
+            ratios.append(timed(filtered, 1)["cpu_milliseconds"] / plain["cpu_milliseconds"])
+        row[f"cost_of_denying_{what}"] = round(sorted(ratios)[3] - 1, 4)
+    return row
 
-    def filtered() -> Any:  # noqa: ANN401 - not looked at
-        return ours.search(tokens, width, "level", Wishes(rules=BatchRules(ours.trie, rules)))
 
-    ratios = []
-    for _ in range(7):
-        plain = timed(lambda: ours.search(tokens, width, "level"), 1)
-        ratios.append(timed(filtered, 1)["cpu_milliseconds"] / plain["cpu_milliseconds"])
-    return {"model": name, "items": items, "batch": batch, "beams": width, "prompt": prompt,
-            "cost_of_denying_half": round(sorted(ratios)[3] - 1, 4)}  # fmt: skip
+def _filtered(ours: Ours, tokens: Tensor, width: int, rules: Sequence[RowRules]) -> None:
+    ours.search(tokens, width, "level", Wishes(rules=BatchRules(ours.trie, rules)))
 
 
 def tries(sizes: Sequence[int], seed: int) -> list[Row]:

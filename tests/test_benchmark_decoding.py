@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tiny_run import trained
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 decoding = importlib.import_module("decoding")
+decoding_beams = importlib.import_module("decoding_beams")
+decoding_floor = importlib.import_module("decoding_floor")
 decoding_models = importlib.import_module("decoding_models")
+decoding_paths = importlib.import_module("decoding_paths")
 decoding_rules = importlib.import_module("decoding_rules")
 decoding_speed = importlib.import_module("decoding_speed")
 sys.path.remove(str(BENCHMARKS))
@@ -21,7 +26,7 @@ sys.path.remove(str(BENCHMARKS))
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Fewer words, so that untrained models are made in no time."""
-    for module in (decoding_models, decoding_speed):
+    for module in (decoding_floor, decoding_models, decoding_speed):
         monkeypatch.setattr(module, "WORDS", 100)
 
 
@@ -65,7 +70,8 @@ def test_a_comparison_has_a_row_a_shape():
     for row in rows:
         ratio = row["generate_milliseconds"] / row["exact_milliseconds"]
         assert row["times_faster_exact"] == pytest.approx(ratio, abs=0.1)
-        assert 0 < row["masks_share"] < 1
+        assert 0 < row["masks_share"] < 1 and 0 < row["selection_share"] < 1
+        assert 0.1 < row["peak_gib"] < 20
 
 
 def test_filters_are_timed_on_a_search_that_is_filtered(monkeypatch):
@@ -84,8 +90,53 @@ def test_filters_are_timed_on_a_search_that_is_filtered(monkeypatch):
     monkeypatch.setattr(decoding_speed.Ours, "search", watched)
     row = decoding_speed.filters("tiny", 300, 2, 4, 8, 1)
     assert isinstance(row["cost_of_denying_half"], float)
+    assert row["cost_of_denying_all_but_five"] < row["cost_of_denying_half"]
     assert masks[0].items == pytest.approx(150, abs=40)
-    assert all(mask.allowed[rows].all() for mask, rows in zip(masks, lists, strict=True))
+    assert masks[-1].items == 5
+    for mask, rows in zip(masks, lists, strict=True):
+        assert mask.allowed[rows[rows >= 0]].all() and (rows >= 0).any()
+
+
+def test_no_fault_among_items_returned_by_a_transformer():
+    found = decoding_paths.count_paths("tiny", 500, 3000, torch.float32, 1, quiet=True)
+    assert found["paths"] >= 3000
+    assert [found[fault] for fault in ("outside", "against_rules", "twice", "wrong_length")] == [
+        0
+    ] * 4
+
+
+def test_a_transformer_that_breaks_rules_is_noticed(monkeypatch):
+    real = decoding_speed.Ours.search
+    monkeypatch.setattr(
+        decoding_speed.Ours,
+        "search",
+        lambda ours, tokens, width, score, wishes: real(ours, tokens, width, score),
+    )
+    found = decoding_paths.count_paths("tiny", 500, 3000, torch.float32, 1, quiet=True)
+    assert found["against_rules"] > 0 and found["wrong_length"] > 0
+
+
+def test_the_floor_counts_what_a_model_of_that_shape_has_to_do():
+    """Written out for a model of one layer, one request, two beams and a prompt of three."""
+    model = decoding_models.language_model("tiny", torch.float32, 1)
+    model.config.num_hidden_layers = 1
+    first, second, *_ = decoding_floor.passes(model, 1, 2, 3, "level")
+    hidden, queries, keys, feed, head = 256, 256, 128, 768, 256 * 256
+    block = hidden * (queries + 2 * keys) + queries * hidden + 3 * hidden * feed
+    assert first[0] == second[0] - 2 * 2 * keys * 5 == 2 * (block + head)
+    cached, other = hidden * 2 * keys, block - hidden * 2 * keys
+    assert first[1] == 2 * (3 * cached + other + head) + 4 * queries * 3
+    assert second[1] == 2 * 2 * (block + head) + 4 * queries * 2 * 5
+
+
+def test_wider_beams_find_more_of_the_exact_lists(tmp_path):
+    run = trained(tmp_path / "run")
+    rows = decoding_beams.beams([run], users=6, seed=1, quiet=True)
+    assert [row["beams"] for row in rows] == [10, 20, 50, 100, 256]
+    assert rows[-1]["recall_of_exact@10"] == rows[-1]["recall_of_exact@50"] == 1.0
+    assert 0 < rows[0]["recall_of_exact@10"] <= 1.0
+    assert rows[-1]["hits@10"] == rows[-1]["hits_of_exact@10"]
+    assert "recall_of_exact@50" not in rows[0]
 
 
 def test_tries_are_measured():

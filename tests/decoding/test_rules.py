@@ -145,3 +145,21 @@ def test_requests_with_long_lists_of_their_own_are_told_apart():
     for request, each in enumerate(rules):
         rows = trie.item_of_leaf[allowed[request]].tolist()
         assert set(rows) == eligible(each, len(index))
+
+
+def test_the_model_reads_no_more_beams_than_the_rules_leave():
+    rng = np.random.default_rng(0)
+    index = random_catalogue(rng, 40, [4, 5, 6], shared=False, ragged=False)
+    trie = PrefixTrie.from_index(index)
+    scorer = TableScorer(index.level_sizes, 2, seed=0)
+    widths = []
+    real = scorer.next
+    scorer.next = lambda level, codes, parents: (
+        widths.append(codes.shape[1]) or real(level, codes, parents)
+    )
+    rules = [RowRules(allowed=np.array([3, 8])), RowRules(allowed=np.array([5, 9, 30]))]
+    rows, _ = beam_search(trie, scorer, 20, Wishes(BatchRules(trie, rules)))
+    assert [sorted(row for row in each if row >= 0) for each in rows.tolist()] == [
+        [3, 8], [5, 9, 30],
+    ]  # fmt: skip
+    assert len(widths) == 2 and max(widths) <= 3
