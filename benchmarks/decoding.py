@@ -2,8 +2,9 @@
 
 Steps: ``rules`` checks random requests against brute force; ``tries`` builds catalogues of up to
 ten million items; ``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers;
-``parity`` compares their lists; ``filters`` times a rule that denies half of the items. A step puts
-its rows in place of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
+``parity`` compares their lists; ``filters`` times a rule that denies half of the items;
+``returning`` times histories that grew by one item, read anew and reused. A step puts its rows in
+place of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
 """
 
 import argparse
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decoding_models import MODELS
+from decoding_returning import returning
 from decoding_rules import random_cases
 from decoding_speed import compare, filters, parity, tries
 from flow_rows import read_rows, stamp
@@ -25,6 +28,7 @@ Row = dict[str, Any]
 # Items, requests of a batch, beams, tokens of the prompt.
 NAMED = ((1, 20, 128), (1, 20, 512), (1, 50, 128), (16, 20, 128), (16, 50, 128))
 MORE = ((1, 10, 128), (1, 256, 128), (1, 20, 1024), (16, 10, 128), (16, 256, 128), (16, 20, 512))
+RETURNING = tuple((batch, 20, prompt) for batch in (1, 16) for prompt in (128, 512, 1024))
 SIZES = (10_000, 100_000, 1_000_000)
 NOTES = {
     "seeds": str(SEED),
@@ -68,6 +72,10 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "filters": lambda _: [
         filters(model, 1_000_000, batch, 20, 128, SEED)
         for model in ("tiny", "smollm2") for batch in (1, 16)
+    ],
+    "returning": lambda options: [
+        row for model in MODELS
+        for row in returning(model, 100_000, RETURNING, options.repeats, SEED)
     ],
     "tiny": _speed("tiny"),
     "smollm2": _speed("smollm2"),

@@ -241,6 +241,7 @@ def serve(
         port=section.port if port is None else port,
         beam=section.beam,
         new_item_weight=section.new_item_weight,
+        prefix_cache_bytes=section.prefix_cache_bytes,
         max_k=section.max_k,
         max_history=section.max_history,
         device=recipe.runtime.device,

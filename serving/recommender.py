@@ -12,6 +12,7 @@ from genrec import artifacts
 from genrec.cf.popularity import Popularity
 from genrec.data.catalog import Catalog
 from genrec.data.ranking import Ranking, RankingModel
+from genrec.decoding.prefix_cache import PrefixCacheStats
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
 from genrec.decoding.trie import PrefixTrie
@@ -101,6 +102,7 @@ class Recommender:
         beam: int = 50,
         batch_size: int = 64,
         new_item_weight: float = 1.0,
+        prefix_cache_bytes: int = 0,
     ) -> "Recommender":
         """Load a trained model from a run folder or from a model folder alone.
 
@@ -116,11 +118,14 @@ class Recommender:
             batch_size: Histories decoded at once.
             new_item_weight: How many items' share an item gets that no training event names;
                 more shows new items more often, 0 leaves them to the model.
+            prefix_cache_bytes: Memory for what was read of earlier histories, so that a user who
+                comes back is answered sooner; 0 keeps nothing.
 
         Raises:
             ArtifactError: When there is no whole model in the folder, or the generations of the
                 index belong to another model.
             ConfigError: When the device is not on this machine.
+            RequestError: When ``prefix_cache_bytes`` has no room for two items.
         """
         folder = model_folder(Path(path))
         runtime = Runtime(device=device, dtype=dtype)
@@ -132,7 +137,11 @@ class Recommender:
             model = with_generation(model, generation)
         return cls(
             GenerativeRanker(
-                model, beam=beam, batch_size=batch_size, new_item_weight=new_item_weight
+                model,
+                beam=beam,
+                batch_size=batch_size,
+                new_item_weight=new_item_weight,
+                prefix_cache_bytes=prefix_cache_bytes,
             ),
             model.catalog,
             model.item_counts,
@@ -144,6 +153,11 @@ class Recommender:
     def name(self) -> str:
         """Name of the ranking model."""
         return self.ranker.name
+
+    @property
+    def prefix_cache_stats(self) -> PrefixCacheStats | None:
+        """What was reused of earlier histories; None where nothing is kept."""
+        return self.ranker.prefix_cache_stats if isinstance(self.ranker, GenerativeRanker) else None
 
     def recommend(
         self,

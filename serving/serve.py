@@ -22,6 +22,7 @@ def serve(
     port: int = 8000,
     beam: int = 50,
     new_item_weight: float = 1.0,
+    prefix_cache_bytes: int = 256 * 2**20,
     max_k: int = 100,
     max_history: int = 1000,
     device: str = "auto",
@@ -37,6 +38,7 @@ def serve(
         port: Port to listen on; 0 takes a free one.
         beam: Beam width.
         new_item_weight: See ``Recommender.from_pretrained``.
+        prefix_cache_bytes: Memory for what was read of earlier histories; 0 keeps nothing.
         max_k: Largest k a request may ask for.
         max_history: Longest history a request may send.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
@@ -45,11 +47,17 @@ def serve(
     Raises:
         ConfigError: When the address cannot be used.
         ArtifactError: When there is no whole model in the folder.
+        RequestError: When ``prefix_cache_bytes`` has no room for two items.
     """
     # The address is taken before the model is loaded: a port in use is told at once.
     with open_socket(host, port) as listener:
         recommender = Recommender.from_pretrained(
-            path, device=device, dtype=dtype, beam=beam, new_item_weight=new_item_weight
+            path,
+            device=device,
+            dtype=dtype,
+            beam=beam,
+            new_item_weight=new_item_weight,
+            prefix_cache_bytes=prefix_cache_bytes,
         )
         app = create_app(recommender, max_k=max_k, max_history=max_history)
         address = address_of(listener)
