@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 decoding = importlib.import_module("decoding")
 decoding_models = importlib.import_module("decoding_models")
+decoding_returning = importlib.import_module("decoding_returning")
 decoding_rules = importlib.import_module("decoding_rules")
 decoding_speed = importlib.import_module("decoding_speed")
 sys.path.remove(str(BENCHMARKS))
@@ -86,6 +87,18 @@ def test_filters_are_timed_on_a_search_that_is_filtered(monkeypatch):
     assert isinstance(row["cost_of_denying_half"], float)
     assert masks[0].items == pytest.approx(150, abs=40)
     assert all(mask.allowed[rows].all() for mask, rows in zip(masks, lists, strict=True))
+
+
+def test_users_who_come_back_are_timed_with_and_without_what_was_read():
+    """A prompt of 16 tokens has four items, all known when a fifth one comes."""
+    torch.set_num_threads(1)
+    [row] = decoding_returning.returning("tiny", 300, [(2, 4, 16)], 2, 1)
+    assert row["tokens_reused_share"] == 16 / 20
+    # Keys and values, 6 layers, 4 key heads of 32 numbers of 2 bytes.
+    assert row["bytes_a_prompt"] == 16 * 2 * 6 * 4 * 32 * 2
+    ratio = row["fresh_milliseconds"] / row["reused_milliseconds"]
+    assert row["times_faster"] == pytest.approx(ratio, abs=0.05)
+    assert 0.5 <= row["overlap"] <= 1
 
 
 def test_tries_are_measured():
