@@ -5,7 +5,8 @@ million items returned by a transformer; ``tries`` builds catalogues of up to te
 ``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers; ``floor`` compares it
 with what the machine could do; ``parity`` compares lists; ``filters`` times rules that deny half of
 the items, or all but five; ``beams`` compares beam widths with exact lists, for trained models
-named by ``--runs``. A step puts its rows in place of its old ones in ``results/decoding.json`` and
+named by ``--runs``; ``returning`` times histories that grew by one item, read anew and reused. A
+step puts its rows in place of its old ones in ``results/decoding.json`` and
 ``results/decoding.md``.
 """
 
@@ -18,7 +19,9 @@ from typing import Any
 import torch
 from decoding_beams import beams
 from decoding_floor import floor
+from decoding_models import MODELS
 from decoding_paths import count_paths
+from decoding_returning import returning
 from decoding_rules import random_cases
 from decoding_speed import compare, filters, parity, tries
 from flow_rows import read_rows, stamp
@@ -32,6 +35,7 @@ Row = dict[str, Any]
 NAMED = ((1, 20, 128), (1, 20, 512), (1, 50, 128), (16, 20, 128), (16, 50, 128))
 MORE = ((1, 10, 128), (1, 256, 128), (1, 20, 1024), (16, 10, 128), (16, 256, 128), (16, 20, 512))
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+RETURNING = tuple((batch, 20, prompt) for batch in (1, 16) for prompt in (128, 512, 1024))
 NOTES = {
     "seeds": str(SEED),
     "noise": "medians; fastest and slowest run beside them; generate is run once after one unseen",
@@ -77,6 +81,10 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "filters": lambda _: [
         filters(model, 1_000_000, batch, 20, 128, SEED)
         for model in ("tiny", "smollm2") for batch in (1, 16)
+    ],
+    "returning": lambda options: [
+        row for model in MODELS
+        for row in returning(model, 100_000, RETURNING, options.repeats, SEED)
     ],
     "tiny": _speed("tiny"),
     "smollm2": _speed("smollm2"),

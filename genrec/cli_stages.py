@@ -243,6 +243,7 @@ def serve(
         beam=section.beam,
         new_item_weight=section.new_item_weight,
         score=section.score,
+        prefix_cache_bytes=section.prefix_cache_bytes,
         max_k=section.max_k,
         max_history=section.max_history,
         device=recipe.runtime.device,

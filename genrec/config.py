@@ -273,6 +273,13 @@ class ServeConfig(Section):
     beam: int = setting(50, "Beam width.", "beams", ge=1)
     new_item_weight: float = setting(1.0, "As recommend.new_item_weight.", "shares", ge=0)
     score: Literal["exact", "level"] | None = setting(None, "As recommend.score.")
+    prefix_cache_bytes: int = setting(
+        256 * 2**20,
+        "Memory for what was read of earlier histories, so that a user who comes back is answered "
+        "sooner; 0 keeps nothing.",
+        "bytes",
+        ge=0,
+    )
     max_k: int = setting(100, "Largest k a request may ask for.", "items", ge=1)
     max_history: int = setting(1000, "Longest history a request may send.", "items", ge=1)
 

@@ -55,6 +55,17 @@ class Answer(BaseModel):
     index_digest: str = Field(description="Identifies the semantic IDs that are served.")
 
 
+class PrefixUse(BaseModel):
+    """What was reused of earlier histories since the start."""
+
+    prompts: int = Field(description="Histories that were looked up.")
+    hits: int = Field(description="Those of which a part was not read again.")
+    tokens_read: int = Field(description="Tokens the model read.")
+    tokens_reused: int = Field(description="Tokens it did not have to read.")
+    bytes_used: int = Field(description="Memory that is in use.")
+    bytes_limit: int = Field(description="Memory it may take: serve.prefix_cache_bytes.")
+
+
 class Health(BaseModel):
     """What is being served."""
 
@@ -64,6 +75,9 @@ class Health(BaseModel):
     model_digest: str = Field(description="Identifies the model.")
     index_digest: str = Field(description="Identifies the semantic IDs that are served.")
     version: str = Field(description="Version of genrec.")
+    prefix_cache: PrefixUse | None = Field(
+        description="What was reused of earlier histories; null where nothing is kept."
+    )
 
 
 class Problem(BaseModel):
@@ -114,6 +128,7 @@ def create_app(recommender: Recommender, *, max_k: int = 100, max_history: int =
 
     @app.get("/healthz", response_model=Health, summary="Tell that the service is up")
     async def healthz() -> JSONResponse:
+        reused = recommender.prefix_cache_stats
         return AsciiJSON(
             {
                 "status": "ok",
@@ -121,6 +136,7 @@ def create_app(recommender: Recommender, *, max_k: int = 100, max_history: int =
                 "items": len(recommender.catalog),
                 **_digests(recommender),
                 "version": __version__,
+                "prefix_cache": None if reused is None else asdict(reused),
             }
         )
 

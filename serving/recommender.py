@@ -13,6 +13,7 @@ from genrec.cf.popularity import Popularity
 from genrec.data.catalog import Catalog
 from genrec.data.ranking import Ranking, RankingModel
 from genrec.decoding.model_trie import model_trie
+from genrec.decoding.prefix_cache import PrefixCacheStats
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
 from genrec.decoding.trie import PrefixTrie
@@ -104,6 +105,7 @@ class Recommender:
         batch_size: int = 64,
         new_item_weight: float = 1.0,
         score: Score | None = None,
+        prefix_cache_bytes: int = 0,
     ) -> "Recommender":
         """Load a trained model from a run folder or from a model folder alone.
 
@@ -121,11 +123,14 @@ class Recommender:
                 more shows new items more often, 0 leaves them to the model.
             score: ``exact`` probabilities add up to one over the whole vocabulary, ``level`` ones
                 over the codes of a level; None takes what the model was trained for.
+            prefix_cache_bytes: Memory for what was read of earlier histories, so that a user who
+                comes back is answered sooner; 0 keeps nothing.
 
         Raises:
             ArtifactError: When there is no whole model in the folder, or the generations of the
                 index belong to another model.
             ConfigError: When the device is not on this machine.
+            RequestError: When ``prefix_cache_bytes`` has no room for two items.
         """
         folder = model_folder(Path(path))
         runtime = Runtime(device=device, dtype=dtype)
@@ -143,6 +148,7 @@ class Recommender:
                 new_item_weight=new_item_weight,
                 score=score,
                 trie=model_trie(model, folder),
+                prefix_cache_bytes=prefix_cache_bytes,
             ),
             model.catalog,
             model.item_counts,
@@ -154,6 +160,11 @@ class Recommender:
     def name(self) -> str:
         """Name of the ranking model."""
         return self.ranker.name
+
+    @property
+    def prefix_cache_stats(self) -> PrefixCacheStats | None:
+        """What was reused of earlier histories; None where nothing is kept."""
+        return self.ranker.prefix_cache_stats if isinstance(self.ranker, GenerativeRanker) else None
 
     def recommend(
         self,

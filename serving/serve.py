@@ -24,6 +24,7 @@ def serve(
     beam: int = 50,
     new_item_weight: float = 1.0,
     score: Score | None = None,
+    prefix_cache_bytes: int = 256 * 2**20,
     max_k: int = 100,
     max_history: int = 1000,
     device: str = "auto",
@@ -40,6 +41,7 @@ def serve(
         beam: Beam width.
         new_item_weight: See ``Recommender.from_pretrained``.
         score: See ``Recommender.from_pretrained``.
+        prefix_cache_bytes: Memory for what was read of earlier histories; 0 keeps nothing.
         max_k: Largest k a request may ask for.
         max_history: Longest history a request may send.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
@@ -48,6 +50,7 @@ def serve(
     Raises:
         ConfigError: When the address cannot be used.
         ArtifactError: When there is no whole model in the folder.
+        RequestError: When ``prefix_cache_bytes`` has no room for two items.
     """
     # The address is taken before the model is loaded: a port in use is told at once.
     with open_socket(host, port) as listener:
@@ -58,6 +61,7 @@ def serve(
             beam=beam,
             new_item_weight=new_item_weight,
             score=score,
+            prefix_cache_bytes=prefix_cache_bytes,
         )
         app = create_app(recommender, max_k=max_k, max_history=max_history)
         address = address_of(listener)

@@ -18,6 +18,7 @@ decoding_beams = importlib.import_module("decoding_beams")
 decoding_floor = importlib.import_module("decoding_floor")
 decoding_models = importlib.import_module("decoding_models")
 decoding_paths = importlib.import_module("decoding_paths")
+decoding_returning = importlib.import_module("decoding_returning")
 decoding_rules = importlib.import_module("decoding_rules")
 decoding_speed = importlib.import_module("decoding_speed")
 sys.path.remove(str(BENCHMARKS))
@@ -137,6 +138,18 @@ def test_wider_beams_find_more_of_the_exact_lists(tmp_path):
     assert 0 < rows[0]["recall_of_exact@10"] <= 1.0
     assert rows[-1]["hits@10"] == rows[-1]["hits_of_exact@10"]
     assert "recall_of_exact@50" not in rows[0]
+
+
+def test_users_who_come_back_are_timed_with_and_without_what_was_read():
+    """A prompt of 16 tokens has four items, all known when a fifth one comes."""
+    torch.set_num_threads(1)
+    [row] = decoding_returning.returning("tiny", 300, [(2, 4, 16)], 2, 1)
+    assert row["tokens_reused_share"] == 16 / 20
+    # Keys and values, 6 layers, 4 key heads of 32 numbers of 2 bytes.
+    assert row["bytes_a_prompt"] == 16 * 2 * 6 * 4 * 32 * 2
+    ratio = row["fresh_milliseconds"] / row["reused_milliseconds"]
+    assert row["times_faster"] == pytest.approx(ratio, abs=0.05)
+    assert 0.5 <= row["overlap"] <= 1
 
 
 def test_tries_are_measured():

@@ -1,5 +1,6 @@
 """Ranked lists from a generative model, many histories at a time."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from genrec.decoding.cached_reader import CachedReader
 from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.path_scores import path_scores
+from genrec.decoding.prefix_cache import PrefixCache, PrefixCacheStats
+from genrec.decoding.reusing_reader import ReusingReader
 from genrec.decoding.rules import BatchRules, RowRules
 from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
@@ -22,6 +25,8 @@ from genrec.errors import RequestError
 from genrec.model.code_head import CodeHead, Score, trained_score
 from genrec.model.generative import GenerativeModel
 from genrec.model.prompts import pad_left
+
+logger = logging.getLogger(__name__)
 
 
 class GenerativeRanker:
@@ -39,6 +44,8 @@ class GenerativeRanker:
         score: What the probabilities of a level add up to one over, see ``CodeHead``; None takes
             what the model was trained for, as its folder says.
         trie: The catalogue, see ``model_trie``; None builds it.
+        prefix_cache_bytes: Memory for what was read of earlier histories, so that one that begins
+            in the same way is read from there on; 0 keeps nothing. See ``PrefixCache``.
 
     Attributes:
         score: That of the answers.
@@ -55,6 +62,7 @@ class GenerativeRanker:
         new_item_weight: float = 1.0,
         score: Score | None = None,
         trie: PrefixTrie | None = None,
+        prefix_cache_bytes: int = 0,
     ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
@@ -77,7 +85,19 @@ class GenerativeRanker:
         self._decoder = (
             TreeDecoder(model.language_model) if supports(model.language_model) else None
         )
+        self._prefixes = self._prefix_cache(prefix_cache_bytes)
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
+
+    def _prefix_cache(self, limit: int) -> PrefixCache | None:
+        if limit == 0:
+            return None
+        if limit < 0:
+            raise RequestError(f"prefix_cache_bytes must be 0 or more, got {limit}.")
+        if self._decoder is None or not self._decoder.reusable:
+            logger.info("this language model reads every history whole: prefix_cache_bytes is idle")
+            return None
+        block = self.model.index.levels + len(self.model.prompts.between)
+        return PrefixCache(self._decoder, block, limit)
 
     def _scorer(self, histories: Sequence[NDArray[np.int32]], width: int) -> LanguageModelScorer:
         """Return what scores codes after histories, for at most so many beams a level."""
@@ -85,13 +105,24 @@ class GenerativeRanker:
         prompts = model.prompts.encode(histories, self._item_tokens)
         # A few prompt widths only: every new shape costs set-up time and memory in bfloat16.
         multiple = 4 * model.index.levels
+        beams = width * (model.index.levels - 1)
+        reader: Reader
+        if self._decoder is not None and self._prefixes is not None:
+            reader = ReusingReader(
+                self._decoder,
+                self._prefixes,
+                prompts,
+                pad=model.pad_token,
+                multiple=multiple,
+                beams=beams,
+            )
+            return LanguageModelScorer(reader, self._head, self._normaliser)
         arrays = pad_left(prompts, model.pad_token, multiple)
         tokens, real = (torch.from_numpy(array).to(self._device) for array in arrays)
-        reader: Reader
         if self._decoder is None:
             reader = CachedReader(model.language_model, tokens, real)
         else:
-            reader = self._decoder.start(tokens, real, width * (model.index.levels - 1))
+            reader = self._decoder.start(tokens, real, beams)
         return LanguageModelScorer(reader, self._head, self._normaliser)
 
     @torch.inference_mode()
@@ -192,6 +223,11 @@ class GenerativeRanker:
             if min(most, default=unbounded) < unbounded
             else None,
         )
+
+    @property
+    def prefix_cache_stats(self) -> PrefixCacheStats | None:
+        """What was reused of earlier histories; None where nothing is kept."""
+        return None if self._prefixes is None else self._prefixes.stats
 
     @property
     def trie(self) -> PrefixTrie:

@@ -88,47 +88,77 @@ class TreeDecoder:
         )
         self.layers = [_layer(block) for block in base.layers]
 
-    def start(self, tokens: Tensor, real: Tensor, beams: int) -> "TreeState":
+    @property
+    def reusable(self) -> bool:
+        """Whether keys of a token stay the same however many tokens follow it."""
+        kind: str = self.rotary.rope_type
+        return "dynamic" not in kind and kind != "longrope"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        device: torch.device = self.layers[0].query_key_value.weight.device
+        return device
+
+    def start(
+        self, tokens: Tensor, real: Tensor, beams: int, known: Tensor | None = None
+    ) -> "TreeState":
         """Make room for a batch of prompts and what follows them.
 
         Args:
-            tokens: int64[B, T], prompts padded on the left.
+            tokens: int64[B, T], prompts padded on the left; where their beginnings are known, what
+                follows these.
             real: bool[B, T], true where there is a token.
             beams: Beams of all levels together that each prompt may get.
+            known: bool[B, C], true where the keys and values of a token before ``tokens`` are
+                known. The caller puts them into ``TreeState.beginnings``; what stands in the other
+                places of these is not looked at, but has to be finite.
         """
-        return TreeState(self, tokens, real, beams)
+        return TreeState(self, tokens, real, beams, known)
 
 
 class TreeState:
     """The keys and values of a batch of prompts and their beams; implements ``Reader``."""
 
-    def __init__(self, decoder: TreeDecoder, tokens: Tensor, real: Tensor, beams: int) -> None:
+    def __init__(
+        self, decoder: TreeDecoder, tokens: Tensor, real: Tensor, beams: int, known: Tensor | None
+    ) -> None:
         self.decoder = decoder
-        batch, width = tokens.shape
+        self._start = 0 if known is None else known.shape[1]
+        self._tokens = tokens
+        self._real = real if known is None else torch.cat([known, real], dim=1)
+        batch, width = self._real.shape
         shape = (len(decoder.layers), batch, decoder.key_heads, width + beams, decoder.head_size)
         self._keys = torch.empty(shape, dtype=decoder.dtype, device=tokens.device)
         self._values = torch.empty_like(self._keys)
-        self._tokens, self._real = tokens, real
-        self.lengths = real.sum(1)
+        self.lengths = self._real.sum(1)
         self._filled = 0
+
+    @property
+    def beginnings(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of what is known beforehand, float[layers, B, heads, C, head size]."""
+        return self._keys[:, :, :, : self._start], self._values[:, :, :, : self._start]
+
+    @property
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of what ``prompt`` read, float[layers, B, heads, T, head size]."""
+        places = slice(self._start, self._real.shape[1])
+        return self._keys[:, :, :, places], self._values[:, :, :, places]
 
     def prompt(self) -> Tensor:
         """Read the prompts; return the last hidden state of each, float[B, hidden]."""
-        batch, width = self._tokens.shape
-        positions = (self._real.cumsum(1) - 1).clamp(min=0)
-        mask = None
-        if not bool(self._real.all()):
-            earlier = torch.ones(width, width, dtype=torch.bool, device=positions.device).tril()
-            # A padded place sees itself, for it has to see something; nobody looks at it.
-            own = torch.eye(width, dtype=torch.bool, device=positions.device)
-            mask = ((earlier & self._real.unsqueeze(1)) | own).unsqueeze(1)
+        start, width = self._start, self._real.shape[1]
+        positions = (self._real.cumsum(1) - 1).clamp(min=0)[:, start:]
+        mask = self._mask()
         x = self.decoder.embedding(self._tokens)
         last = len(self.decoder.layers) - 1
         turns = self._turns(x, positions)
         for number, layer in enumerate(self.decoder.layers):
             query, keys, values = self._heads(layer, x, turns)
-            self._keys[number, :, :, :width] = keys
-            self._values[number, :, :, :width] = values
+            self._keys[number, :, :, start:width] = keys
+            self._values[number, :, :, start:width] = values
+            if start:
+                keys, values = self._keys[number, :, :, :width], self._values[number, :, :, :width]
             if number == last:
                 query, x = query[:, :, -1:], x[:, -1:]
                 mask = None if mask is None else mask[:, :, -1:]
@@ -176,6 +206,19 @@ class TreeState:
             x = _rest(layer, x, attended.transpose(1, 2).flatten(2))
         hidden: Tensor = self.decoder.norm(x)
         return hidden
+
+    def _mask(self) -> Tensor | None:
+        """Return which places each one that is read may see, bool[B, 1, T, C + T].
+
+        None stands for all that come before it, where nothing is padded and all is read.
+        """
+        if self._start == 0 and bool(self._real.all()):
+            return None
+        width, device = self._real.shape[1], self._real.device
+        earlier = torch.ones(width, width, dtype=torch.bool, device=device).tril()[self._start :]
+        # A padded place sees itself, for it has to see something; nobody looks at it.
+        own = torch.eye(width, dtype=torch.bool, device=device)[self._start :]
+        return ((earlier & self._real.unsqueeze(1)) | own).unsqueeze(1)
 
     def _turns(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         cosine, sine = self.decoder.rotary(x, positions)

@@ -20,6 +20,8 @@ from transformers import (
 
 from genrec.decoding.cached_reader import CachedReader
 from genrec.decoding.packed_linear import PackedLinear
+from genrec.decoding.prefix_cache import PrefixCache
+from genrec.decoding.reusing_reader import ReusingReader
 from genrec.decoding.tree_decoder import TreeDecoder, supports
 
 SHAPE: Any = {
@@ -37,6 +39,25 @@ MODELS = {
 }
 
 
+def reusing(model, tokens, real):
+    """A reader that knows the prompts but for their last tokens."""
+    decoder = TreeDecoder(model)
+    cache = PrefixCache(decoder, 2, 2**20)
+    prompts = [row[own].numpy() for row, own in zip(tokens, real, strict=True)]
+    options = {"pad": 0, "multiple": 1, "beams": 6}
+    ReusingReader(decoder, cache, [prompt[:-1] for prompt in prompts], **options).prompt()
+    reader = ReusingReader(decoder, cache, prompts, **options)
+    assert cache.stats.tokens_reused >= 4
+    return reader
+
+
+READERS = {
+    "tree": lambda model, tokens, real: TreeDecoder(model).start(tokens, real, 6),
+    "cached": CachedReader,
+    "reusing": reusing,
+}
+
+
 def made(name):
     torch.manual_seed(0)
     model = MODELS[name]().eval()
@@ -47,7 +68,7 @@ def made(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("reader", ["tree", "cached"])
+@pytest.mark.parametrize("reader", ["tree", "cached", "reusing"])
 @torch.no_grad()
 def test_beams_see_the_prompt_and_their_own_path(name, padded, reader):
     """Every beam's hidden state is that of its whole sequence read alone."""
@@ -58,11 +79,7 @@ def test_beams_see_the_prompt_and_their_own_path(name, padded, reader):
     real = torch.ones(2, 6, dtype=torch.bool)
     if padded:
         real[1, :4] = False
-    run = (
-        TreeDecoder(model).start(tokens, real, 6)
-        if reader == "tree"
-        else CachedReader(model, tokens, real)
-    )
+    run = READERS[reader](model, tokens, real)
 
     def alone(request, path):
         whole = torch.cat([tokens[request][real[request]], torch.tensor(path, dtype=torch.int64)])

@@ -68,6 +68,7 @@ def test_health_names_what_is_served(client):
     assert body["status"] == "ok"
     assert (body["model"], body["items"]) == ("next_rows", 6)
     assert (body["model_digest"], body["index_digest"]) == ("a" * 64, "b" * 64)
+    assert body["prefix_cache"] is None
 
 
 def test_the_description_names_the_limits(client):

@@ -86,3 +86,25 @@ def test_the_service_answers_from_the_copied_folder(recommender):
     assert [item["item_id"] for item in body["items"]] == [i.item_id for i in direct.items]
     assert body["unknown_items"] == ["nope"]
     assert body["model_digest"] == recommender.model_digest
+
+
+def test_a_user_who_comes_back_gets_the_same_list_for_fewer_tokens(folder, recommender):
+    """A prompt has 1 + 3 tokens an item: with a fifth item, four blocks of three are known."""
+    remembering = Recommender.from_pretrained(
+        folder, device="cpu", dtype="float32", beam=10, prefix_cache_bytes=2**20
+    )
+    assert recommender.prefix_cache_stats is None
+    history = ["p01", "p02", "p03", "p04", "p05"]
+    with TestClient(create_app(remembering)) as client:
+        for length in (4, 5):
+            body = {"history": history[:length], "k": 3}
+            answer = client.post("/v1/recommend", json=body).json()
+        found = client.get("/healthz").json()["prefix_cache"]
+    [direct] = recommender.recommend([history], k=3)
+    assert [item["item_id"] for item in answer["items"]] == [i.item_id for i in direct.items]
+    assert [item["score"] for item in answer["items"]] == pytest.approx(
+        [i.score for i in direct.items], abs=1e-5
+    )
+    assert (found["prompts"], found["hits"]) == (2, 1)
+    assert (found["tokens_read"], found["tokens_reused"]) == (13 + 4, 12)
+    assert 0 < found["bytes_used"] <= found["bytes_limit"] == 2**20

@@ -1,9 +1,13 @@
 import socket
+from inspect import signature
 
 import pytest
+from typer.testing import CliRunner
 
+from genrec.cli import app
 from genrec.errors import ArtifactError, ConfigError
 from genrec.serving.serve import address_of, open_socket, serve
+from tests.serving.world import build
 
 
 def test_a_taken_port_is_told_before_the_model_is_loaded(tmp_path):
@@ -41,3 +45,16 @@ def test_port_zero_takes_a_free_one_and_the_address_can_be_typed():
         port = listener.getsockname()[1]
         assert port > 0
         assert address_of(listener) == f"http://127.0.0.1:{port}"
+
+
+def test_the_command_hands_over_what_the_recipe_says(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("genrec.serving.serve.serve", lambda path, **options: given.update(options))
+    build(tmp_path / "run")
+    folder = str(tmp_path / "run" / "model")
+    sizes = []
+    for extra in ([], ["--set", "serve.prefix_cache_bytes=0"]):
+        assert CliRunner().invoke(app, ["serve", folder, *extra]).exit_code == 0
+        sizes.append(given["prefix_cache_bytes"])
+    assert sizes == [256 * 2**20, 0]
+    assert given.keys() == signature(serve).parameters.keys() - {"path"}
