@@ -46,7 +46,7 @@ class BodyLimit:
                             send,
                             413,
                             f"the request is larger than {self.max_bytes} "
-                            "bytes; send a shorter history.",
+                            "bytes; send fewer ids in history, deny, allow or boosts.",
                         )
                         return
                     more = message.get("more_body", False)
