@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from genrec.data.cleaning import LONGEST_ID
 from genrec.decoding.attribute_filter import OPERATORS
+from genrec.serving.body_limit import DISCARDED_LIMITS, BodyLimit
 from genrec.serving.http import MAX_BODY_BYTES, MAX_WAITING, create_app
 from tests.serving.fakes import NextRows, recommender
 
@@ -175,7 +176,7 @@ def test_a_body_of_one_mebibyte_is_the_most(client, extra):
 
 
 def test_an_endless_body_is_refused_while_it_is_read():
-    """The service holds one limit's worth and discards eight more, whatever the client declares."""
+    """The service holds one limit's worth and discards some more, whatever the client declares."""
     app = create_app(recommender())
     taken, sent = 0, []
 
@@ -198,12 +199,31 @@ def test_an_endless_body_is_refused_while_it_is_read():
     }
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 413
-    assert taken <= 9 * MAX_BODY_BYTES + 2 * 65536
+    assert taken <= (1 + DISCARDED_LIMITS) * MAX_BODY_BYTES + 2 * 65536
+
+
+def test_a_list_of_a_million_ids_is_read_to_its_end_and_refused():
+    """A connection that is closed while a client still sends loses the answer with it."""
+    body = json.dumps({"history": [], "deny": [f"item{n:09d}" for n in range(1_000_000)]}).encode()
+    chunks = [body[start : start + 65536] for start in range(0, len(body), 65536)]
+    sent = []
+
+    async def receive():
+        chunk = chunks.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+
+    async def send(message):
+        sent.append(message)
+
+    async def never(scope, receive, send):
+        raise AssertionError("the request must not get here")
+
+    asyncio.run(BodyLimit(never, max_bytes=MAX_BODY_BYTES)({"type": "http"}, receive, send))
+    assert sent[0]["status"] == 413
+    assert chunks == []
 
 
 def test_a_body_that_never_ends_to_arrive_is_given_up():
-    from genrec.serving.body_limit import BodyLimit
-
     sent = []
 
     async def receive():
