@@ -180,7 +180,9 @@ def _say_notes(result: Any, history: list[str]) -> None:  # noqa: ANN401 - a Rec
             f"The model read the newest {result.history_read} of {known} items of the history.",
             style="yellow",
         )
-    for note in (result.fallback, result.shortfall):
+    rules = [rule for rule in result.rules if rule != "exclude_seen"]
+    kept = f"Rules: {', '.join(rules)}." if rules else None
+    for note in (kept, result.fallback, result.shortfall):
         if note:
             say(note, style="yellow")
 
