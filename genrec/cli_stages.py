@@ -1,6 +1,5 @@
 """The verbs of the command line that run stages or use what they made."""
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +122,7 @@ def recommend(
 
     from genrec import Recommender
     from genrec.cli_console import answer, output, plain_table
+    from genrec.cli_request import read_history
 
     path, recipe = _model_and_recipe(target, run, overrides)
     recommender = Recommender.from_pretrained(
@@ -138,7 +138,7 @@ def recommend(
         write = resolve_name("genrec.serving.all_users:recommend_all")
         answer(str(write(path, recommender, everyone, k=k, rules=asked, quiet=quiet)))
         return
-    item_ids = _item_ids(history or "")
+    item_ids = read_history(history or "")
     [result] = recommender.recommend([item_ids], k=k, rules=asked)
     _say_notes(result, item_ids)
     if as_json:
@@ -156,7 +156,7 @@ def _rules(given: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - R
     from dataclasses import fields
     from pkgutil import resolve_name
 
-    from genrec.cli_rules import read_rules
+    from genrec.cli_request import read_rules
 
     rules = resolve_name("genrec.serving.rules:Rules")
     known = [field.name for field in fields(rules) if field.name != "exclude_seen"]
@@ -191,27 +191,6 @@ def _as_values(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a Recommendatio
     from dataclasses import asdict
 
     return asdict(result)
-
-
-def _item_ids(text: str) -> list[str]:
-    """Split a line of ids at its commas; an id in double quotes may hold commas.
-
-    Raises:
-        RequestError: When there is more than one line, a quote does not close, or bytes are no
-            UTF-8 text.
-    """
-    if text.encode(errors="ignore").decode() != text:
-        raise RequestError(f"--history is {text[:60]!a}, which is no UTF-8 text; send item ids.")
-    if len(text.splitlines()) > 1:
-        raise RequestError("--history holds more than one line, expected ids split by commas.")
-    try:
-        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise RequestError(
-            f"--history is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
-            "commas; put an id that holds a comma in double quotes, as in '\"a,b\",c'."
-        ) from error
-    return [item_id.strip() for row in rows for item_id in row if item_id.strip()]
 
 
 def _model_and_recipe(

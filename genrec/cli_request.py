@@ -1,11 +1,33 @@
-"""Rules on the command line: JSON as it stands, or in a file."""
+"""What is asked for on the command line: a history, and rules."""
 
+import csv
 import json
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
 from genrec.errors import RequestError
+
+
+def read_history(text: str) -> list[str]:
+    """Split a line of ids at its commas; an id in double quotes may hold commas.
+
+    Raises:
+        RequestError: When there is more than one line, a quote does not close, or bytes are no
+            UTF-8 text.
+    """
+    if text.encode(errors="ignore").decode() != text:
+        raise RequestError(f"--history is {text[:60]!a}, which is no UTF-8 text; send item ids.")
+    if len(text.splitlines()) > 1:
+        raise RequestError("--history holds more than one line, expected ids split by commas.")
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise RequestError(
+            f"--history is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
+            "commas; put an id that holds a comma in double quotes, as in '\"a,b\",c'."
+        ) from error
+    return [item_id.strip() for row in rows for item_id in row if item_id.strip()]
 
 
 def read_rules(given: str | None, keys: list[str]) -> dict[str, Any]:
