@@ -1,6 +1,5 @@
 """The verbs of the command line that run stages or use what they made."""
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,8 @@ Overrides = Annotated[
 RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
 ]
+# Unknown ids of a history that are named; of the rest the number is said.
+UNKNOWN_SHOWN = 20
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -93,7 +94,10 @@ def recommend(
     ] = False,
     rules: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help="Rules: deny, allow, where, at_most, boosts."),
+        typer.Option(
+            metavar="JSON|@FILE",
+            help="Rules: deny, allow, where, at_most, boosts; @FILE reads them.",
+        ),
     ] = None,
     everyone: Annotated[
         Path | None,
@@ -117,7 +121,8 @@ def recommend(
     from rich.markup import escape
 
     from genrec import Recommender
-    from genrec.cli_console import answer, output, plain_table, say
+    from genrec.cli_console import answer, output, plain_table
+    from genrec.cli_request import read_history
 
     path, recipe = _model_and_recipe(target, run, overrides)
     recommender = Recommender.from_pretrained(
@@ -134,12 +139,9 @@ def recommend(
         write = resolve_name("genrec.serving.all_users:recommend_all")
         answer(str(write(path, recommender, everyone, k=k, rules=asked, quiet=quiet)))
         return
-    [result] = recommender.recommend([_item_ids(history or "")], k=k, rules=asked)
-    if result.unknown_items:
-        say(f"Not in the catalogue, left out: {', '.join(result.unknown_items)}", style="yellow")
-    for note in (result.fallback, result.shortfall):
-        if note:
-            say(note, style="yellow")
+    item_ids = read_history(history or "")
+    [result] = recommender.recommend([item_ids], k=k, rules=asked)
+    _say_notes(result, item_ids)
     if as_json:
         answer(json.dumps(_as_values(result), ensure_ascii=False, indent=2))
         return
@@ -150,50 +152,46 @@ def recommend(
     output().print(table)
 
 
-def _rules(text: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - Rules of serving
-    """Read rules from the command line.
-
-    Raises:
-        RequestError: When the text is no JSON object with the keys of rules.
-    """
+def _rules(given: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - Rules of serving
+    """Return the rules that ``--rules`` and ``--allow-seen`` mean."""
     from dataclasses import fields
     from pkgutil import resolve_name
 
+    from genrec.cli_request import read_rules
+
     rules = resolve_name("genrec.serving.rules:Rules")
     known = [field.name for field in fields(rules) if field.name != "exclude_seen"]
-    try:
-        body = json.loads(text) if text is not None else {}
-    except ValueError as error:
-        raise RequestError(f"--rules is no JSON ({error}).") from error
-    if not isinstance(body, dict) or set(body) - set(known):
-        raise RequestError(
-            f"--rules is {text!r}, expected an object with keys of {', '.join(known)}."
+    return rules(exclude_seen=exclude_seen, **read_rules(given, known))
+
+
+def _say_notes(result: Any, history: list[str]) -> None:  # noqa: ANN401 - a Recommendation
+    """Tell everything about an answer that its table does not show."""
+    from genrec.cli_console import say
+
+    unknown = result.unknown_items
+    if unknown:
+        shown = ", ".join(unknown[:UNKNOWN_SHOWN])
+        more = len(unknown) - UNKNOWN_SHOWN
+        shown += f" and {more} more" if more > 0 else ""
+        say(f"Not in the catalogue, left out: {shown}", style="yellow")
+    missing = set(unknown)
+    known = sum(item_id not in missing for item_id in history)
+    if 0 < result.history_read < known:
+        say(
+            f"The model read the newest {result.history_read} of {known} items of the history.",
+            style="yellow",
         )
-    return rules(exclude_seen=exclude_seen, **body)
+    rules = [rule for rule in result.rules if rule != "exclude_seen"]
+    kept = f"Rules: {', '.join(rules)}." if rules else None
+    for note in (kept, result.fallback, result.shortfall):
+        if note:
+            say(note, style="yellow")
 
 
 def _as_values(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a Recommendation
     from dataclasses import asdict
 
     return asdict(result)
-
-
-def _item_ids(text: str) -> list[str]:
-    """Split a line of ids at its commas; an id in double quotes may hold commas.
-
-    Raises:
-        RequestError: When there is more than one line, or a quote does not close.
-    """
-    if len(text.splitlines()) > 1:
-        raise RequestError("--history holds more than one line, expected ids split by commas.")
-    try:
-        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise RequestError(
-            f"--history is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
-            "commas; put an id that holds a comma in double quotes, as in '\"a,b\",c'."
-        ) from error
-    return [item_id.strip() for row in rows for item_id in row if item_id.strip()]
 
 
 def _model_and_recipe(

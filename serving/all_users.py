@@ -20,6 +20,7 @@ from genrec.data.dataset import Dataset
 from genrec.errors import DataError
 from genrec.serving.recommender import Recommendation, Recommender
 from genrec.serving.rules import Rules
+from genrec.serving.short_lists import warn_of_short_lists
 from genrec.whole_file import replacing
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def recommend_all(
         raise DataError(f"{output} is a folder; give the name of a Parquet file to write.")
     dataset = Dataset.load(run_folder / "dataset")
     rules = rules or Rules()
+    # What cannot be answered is told before the shards of a stopped job are touched.
+    recommender.recommend([[]], k, rules=rules)
     parts = _parts(run_folder, recommender, output, k, rules)
     start = _starts(dataset)
     order = np.argsort(np.diff(start), kind="stable")
@@ -85,6 +88,8 @@ def recommend_all(
         whole = pl.concat([pl.DataFrame(schema={**SCHEMA, "user": pl.Int64}), *frames])
         whole.sort("user", "rank").drop("user").write_parquet(partial)
     shutil.rmtree(parts)
+    lengths = np.bincount(whole["user"].to_numpy(), minlength=len(order))
+    warn_of_short_lists(lengths, k, str(output))
     logger.info("%s: lists for %d users, %.1f s", output, done, time.perf_counter() - begun)
     return output
 

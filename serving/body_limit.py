@@ -5,8 +5,9 @@ import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# How much of a body that is too large is read and thrown away, in limits.
-DISCARDED_LIMITS = 8
+# How much of a body that is too large is read and thrown away, in limits: a list of a million ids
+# still gets its answer.
+DISCARDED_LIMITS = 32
 
 
 class BodyLimit:
@@ -46,7 +47,7 @@ class BodyLimit:
                             send,
                             413,
                             f"the request is larger than {self.max_bytes} "
-                            "bytes; send a shorter history.",
+                            "bytes; send fewer ids in history, deny, allow or boosts.",
                         )
                         return
                     more = message.get("more_body", False)

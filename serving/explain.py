@@ -8,6 +8,7 @@ import numpy as np
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import RequestError
 from genrec.serving.recommender import Recommender
+from genrec.serving.request import check_request
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,10 @@ def explain(recommender: Recommender, history: Sequence[str], item_id: str) -> E
         item_id: The item to explain, recommended or not.
 
     Raises:
-        RequestError: When the catalogue has no such item, or no item of the history, or the model
-            is none that speaks in codes.
+        RequestError: When the catalogue has no such item, or no item of the history, the history
+            is no list of texts, or the model is none that speaks in codes.
     """
+    check_request([history], 1)
     ranker, catalog = recommender.ranker, recommender.catalog
     if not isinstance(ranker, GenerativeRanker):
         raise RequestError(f"the model {ranker.name!r} gives no reasons.")

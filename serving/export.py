@@ -36,6 +36,7 @@ from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER
 from genrec.serving.recommender import loading_dtype
 from genrec.serving.shards import Shards
+from genrec.serving.short_lists import warn_of_short_lists
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
                 shards=shards,
                 quiet=runtime.quiet,
             )
+            lengths = np.array([len(ranking) for ranking in lists.rankings])
+            warn_of_short_lists(lengths, section.k, name)
             facts = _facts(section, recipe.seed, lists, len(examples), len(histories))
             predictions = from_rankings(name, examples, lists.rankings, facts)
             predictions.save(partial, dataset.catalog.item_ids, user_ids)

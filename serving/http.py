@@ -4,10 +4,11 @@ import asyncio
 import functools
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from reprlib import repr as shortened
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -16,6 +17,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from genrec import __version__
 from genrec.data.cleaning import LONGEST_ID
@@ -28,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WAITING = 64
+_EXAMPLE = (
+    'Send JSON such as {"history": ["ID1", "ID2"], "k": 10, "exclude_seen": true}, with '
+    "Content-Type: application/json."
+)
 
 
 class Item(BaseModel):
@@ -217,6 +223,16 @@ def _add_recommend(
         return AsciiJSON({**asdict(answer), **_digests(recommender)})
 
 
+def _in_words(problem: Mapping[str, Any]) -> str:
+    """Return where a request is wrong, why, and what was sent there if that is short."""
+    text = f"{'.'.join(str(part) for part in problem['loc'][:4])[:200]}: {problem['msg']}"
+    given = problem.get("input")
+    short = given is None or isinstance(given, str | int | float)
+    if problem["type"] in ("missing", "json_invalid", "extra_forbidden") or not short:
+        return text
+    return f"{text}, got {shortened(given)}"
+
+
 def _digests(recommender: Recommender) -> dict[str, str]:
     return {
         "model_digest": recommender.model_digest,
@@ -229,17 +245,18 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'][:4])[:200]}: {problem['msg']}"
-            for problem in error.errors()[:10]
-        ]
-        return AsciiJSON(
-            {
-                "detail": "; ".join(problems) + '. Send JSON such as {"history": ["ID1", "ID2"], '
-                '"k": 10, "exclude_seen": true}, with Content-Type: application/json.'
-            },
-            status_code=422,
-        )
+        problems = [_in_words(problem) for problem in error.errors()[:10]]
+        return AsciiJSON({"detail": f"{'; '.join(problems)}. {_EXAMPLE}"}, status_code=422)
+
+    @app.exception_handler(HTTPException)
+    async def unanswerable(request: Request, error: HTTPException) -> JSONResponse:
+        asked = f"{request.method} {shortened(request.url.path)}"
+        detail = {
+            400: f"the body is no JSON that can be read: {error.detail}. {_EXAMPLE}",
+            404: f"there is no {asked}; there are POST /v1/recommend, GET /healthz and GET /docs.",
+            405: f"{asked} is not answered; send {(error.headers or {}).get('Allow')}.",
+        }.get(error.status_code, error.detail)
+        return AsciiJSON({"detail": detail}, status_code=error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> JSONResponse:

@@ -25,7 +25,8 @@ from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER, latest
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.serving.popular_lists import popular_list
-from genrec.serving.rules import RuleBook, Rules
+from genrec.serving.request import check_request, rules_of_each
+from genrec.serving.rules import RuleBook, Rules, in_words
 
 
 @dataclass(frozen=True)
@@ -197,12 +198,16 @@ class Recommender:
             >>> rules = Rules(where={"attribute": "genre", "op": "==", "value": "tea"})
             >>> recommender.recommend([["ID1", "ID2"]], k=10, rules=rules)  # doctest: +SKIP
         """
-        _check_request(histories, k)
-        asked = _one_each(rules, len(histories), exclude_seen)
+        check_request(histories, k)
+        asked = rules_of_each(rules, len(histories), exclude_seen)
         split = [self.catalog.rows(history) for history in histories]
         rows = [np.asarray(known, dtype=np.int32) for known, _ in split]
         # Histories that share their rules share the work of looking up what they name.
-        shared = {id(each): self.rule_book.compile(each) for each in asked}
+        distinct = {id(each): each for each in asked}
+        shared = {key: self.rule_book.compile(each) for key, each in distinct.items()}
+        words = {key: in_words(each, shared[key]) for key, each in distinct.items()}
+        trie = self.rule_book.trie
+        shared = {key: each.with_long_list_as_mask(trie) for key, each in shared.items()}
         compiled = [
             shared[id(each)].without(known) if each.exclude_seen else shared[id(each)]
             for each, known in zip(asked, rows, strict=True)
@@ -215,11 +220,11 @@ class Recommender:
                 Recommendation(
                     items=self._items(ranking),
                     unknown_items=list(dict.fromkeys(split[number][1])),
-                    fallback=_fallback(histories[number], known),
+                    fallback=_fallback(histories[number], known, asked[number]),
                     shortfall=self._shortfall(
                         len(ranking), k, asked[number], compiled[number], known
                     ),
-                    rules=asked[number].words(),
+                    rules=words[id(asked[number])],
                     score=self._score_kind if len(known) else "count",
                     history_read=min(len(known), self._most_read or len(known)),
                 )
@@ -308,20 +313,6 @@ def _trie_of(ranker: RankingModel, items: int) -> PrefixTrie:
     return PrefixTrie.from_index(ItemIndex(codes, (items,), {}))
 
 
-def _one_each(
-    rules: Rules | Sequence[Rules] | None, histories: int, exclude_seen: bool
-) -> list[Rules]:
-    if rules is None:
-        return [Rules(exclude_seen=exclude_seen)] * histories
-    if isinstance(rules, Rules):
-        return [rules] * histories
-    if len(rules) != histories:
-        raise RequestError(
-            f"there are {len(rules)} rules for {histories} histories; give one each."
-        )
-    return list(rules)
-
-
 def model_folder(path: Path) -> Path:
     """Return the model folder that a path means: itself, or the one in a run folder.
 
@@ -368,31 +359,8 @@ def loading_dtype(runtime: Runtime) -> torch.dtype | None:
     return runtime.torch_dtype()
 
 
-def _fallback(history: Sequence[str], known: NDArray[np.int32]) -> str | None:
+def _fallback(history: Sequence[str], known: NDArray[np.int32], rules: Rules) -> str | None:
     if len(known):
         return None
-    return f"popularity: the history {'holds no known item' if len(history) else 'is empty'}"
-
-
-def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise RequestError(f"k must be a whole number, got {k!r}.")
-    if k < 1:
-        raise RequestError(f"k must be at least 1, got {k}.")
-    if isinstance(histories, str):
-        raise RequestError(
-            f"histories must be a list of lists of item ids, got the text "
-            f'{histories!r}; write [["ID1", "ID2"]].'
-        )
-    for number, history in enumerate(histories):
-        if isinstance(history, str):
-            raise RequestError(
-                f"history {number} is the text {history!r}, expected a list of "
-                'item ids; one user is [["ID1", "ID2"]].'
-            )
-        for item_id in history:
-            if not isinstance(item_id, str):
-                raise RequestError(
-                    f"history {number} holds {item_id!r} of type "
-                    f"{type(item_id).__name__}; item ids are texts, use str(id)."
-                )
+    text = f"popularity: the history {'holds no known item' if len(history) else 'is empty'}"
+    return f"{text}; boosts play no part" if rules.boosts else text

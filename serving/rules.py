@@ -2,8 +2,9 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -49,27 +50,34 @@ class Rules:
     boosts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.exclude_seen, bool):
+            raise RequestError(
+                f"exclude_seen is {shortened(self.exclude_seen)}, expected true or false."
+            )
         for name in ("deny", "allow", "named"):
             value = getattr(self, name)
-            if isinstance(value, str) or not isinstance(value, Sequence | None):
-                raise RequestError(f"{name} is {str(value)[:60]!r}, expected a list of texts.")
-            for each in value or ():
-                if not isinstance(each, str):
-                    raise RequestError(f"{name} holds {each!r}, expected texts; use str(id).")
+            if name == "allow" and value is None:
+                continue
+            _require_list_of_texts(name, value)
         for name in ("where", "at_most", "boosts"):
             value = getattr(self, name)
-            if not isinstance(value, Mapping) and not (name == "where" and value is None):
-                raise RequestError(f"{name} is {str(value)[:60]!r}, expected a mapping.")
+            if name == "where" and value is None:
+                continue
+            if not isinstance(value, Mapping):
+                raise RequestError(f"{name} is {shortened(value)}, expected a mapping.")
+            _require_texts(f"{name} has the key", value)
 
-    def words(self) -> list[str]:
-        """Return which rules are in force, for the answer."""
-        found = ["exclude_seen"] if self.exclude_seen else []
-        found += [f"deny ({len(self.deny)} ids)"] if self.deny else []
-        found += [f"allow ({len(self.allow)} ids)"] if self.allow is not None else []
-        found += ["where"] if self.where is not None else []
-        found += [f"named {name}" for name in self.named]
-        found += [f"at most {most} per {name}" for name, most in self.at_most.items()]
-        return found + ([f"boosts ({len(self.boosts)} ids)"] if self.boosts else [])
+
+def _require_list_of_texts(name: str, value: Any) -> None:  # noqa: ANN401 - anything may be given
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise RequestError(f"{name} is {shortened(value)}, expected a list of texts.")
+    _require_texts(f"{name} holds", value)
+
+
+def _require_texts(where: str, values: Iterable[Any]) -> None:
+    for value in values:
+        if not isinstance(value, str):
+            raise RequestError(f"{where} {shortened(value)}, expected texts; use str(id).")
 
 
 class RuleBook:
@@ -91,7 +99,11 @@ class RuleBook:
 
         Returns:
             The ids that the catalogue does not have; they are left out.
+
+        Raises:
+            RequestError: When the ids are no list of texts.
         """
+        _require_list_of_texts("item_ids", item_ids)
         rows, unknown = self.catalog.rows(item_ids)
         flags = np.zeros(len(self.catalog), dtype=bool)
         flags[rows] = True
@@ -105,8 +117,9 @@ class RuleBook:
             The ids that the catalogue does not have; they are left out.
 
         Raises:
-            RequestError: When there is no set of this name.
+            RequestError: When there is no set of this name, or the ids are no list of texts.
         """
+        _require_list_of_texts("item_ids", item_ids)
         rows, unknown = self.catalog.rows(item_ids)
         self._set(name).set(np.asarray(rows, dtype=np.int64), inside)
         return unknown
@@ -140,7 +153,9 @@ class RuleBook:
     def _set(self, name: str) -> ItemMask:
         if name not in self._named:
             known = ", ".join(sorted(self._named)) or "none yet"
-            raise RequestError(f"there is no set of items called {name!r}; there are: {known}.")
+            raise RequestError(
+                f"there is no set of items called {shortened(name)}; there are: {known}."
+            )
         return self._named[name]
 
     def _answer(self, where: Mapping[str, Any]) -> ItemMask:
@@ -163,8 +178,8 @@ class RuleBook:
             table = self.catalog.table
             if name not in table.columns:
                 raise RequestError(
-                    f"items have no attribute {name!r}; at_most takes {FIRST_CODE} or one of "
-                    f"{', '.join(table.columns)}."
+                    f"items have no attribute {shortened(name)}; at_most takes {FIRST_CODE} or one "
+                    f"of {', '.join(table.columns)}."
                 )
             values = table[name]
             groups = values.rank("dense").cast(int) if not values.dtype.is_nested() else None
@@ -181,7 +196,7 @@ class RuleBook:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not abs(value) <= LARGEST_BOOST:
                 raise RequestError(
-                    f"the boost of {item_id!r} is {value!r}, expected a number between "
+                    f"the boost of {item_id!r} is {shortened(value)}, expected a number between "
                     f"-{LARGEST_BOOST:g} and {LARGEST_BOOST:g}."
                 )
             for row in self.catalog.rows([item_id])[0]:
@@ -189,7 +204,33 @@ class RuleBook:
         return rows
 
 
+def in_words(rules: Rules, compiled: RowRules) -> list[str]:
+    """Return which rules are in force, for an answer; ids that name no item are counted.
+
+    Args:
+        rules: What was asked for.
+        compiled: What ``RuleBook.compile`` made of it.
+    """
+    allowed = len(compiled.allowed) if compiled.allowed is not None else 0
+    found = ["exclude_seen"] if rules.exclude_seen else []
+    found += [f"deny ({_ids(rules.deny, len(compiled.excluded))})"] if rules.deny else []
+    found += [f"allow ({_ids(rules.allow, allowed)})"] if rules.allow is not None else []
+    found += ["where"] if rules.where is not None else []
+    found += [f"named {name}" for name in rules.named]
+    found += [f"at most {most} per {name}" for name, most in rules.at_most.items()]
+    boosts = f"boosts ({_ids(rules.boosts, len(compiled.boosts))})"
+    return [*found, boosts] if rules.boosts else found
+
+
+def _ids(item_ids: Collection[str], known: int) -> str:
+    unknown = len(item_ids) - known
+    text = f"{len(item_ids)} ids"
+    return f"{text}, {unknown} not in the catalogue" if unknown else text
+
+
 def _whole(name: str, number: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise RequestError(f"at_most[{name!r}] is {number!r}, expected a whole number from 1.")
+        raise RequestError(
+            f"at_most[{name!r}] is {shortened(number)}, expected a whole number from 1."
+        )
     return number

@@ -10,7 +10,7 @@ from polars.exceptions import ComputeError
 from safetensors import SafetensorError
 
 from genrec import cli, doctor, pipeline
-from genrec.cli_stages import _item_ids
+from genrec.cli_request import read_history
 from genrec.config import Recipe
 from genrec.errors import DependencyError
 from genrec.evaluation.results import Report
@@ -164,9 +164,9 @@ def test_a_stage_without_inputs_names_the_verb(tmp_path):
 
 
 def test_item_ids_may_be_quoted_and_spaced():
-    assert _item_ids("a, b ,c") == ["a", "b", "c"]
-    assert _item_ids('"a,b",007') == ["a,b", "007"]
-    assert _item_ids("") == []
+    assert read_history("a, b ,c") == ["a", "b", "c"]
+    assert read_history('"a,b",007') == ["a,b", "007"]
+    assert read_history("") == []
 
 
 def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ dear, and neither is it when the rule is turned around.
 """
 
 from collections.abc import Callable, Mapping
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -75,21 +76,26 @@ def _read(expression: Any, schema: pl.Schema, parts: list[int], depth: int) -> p
             f"a rule has at most {MOST_PARTS} parts, {DEEPEST} of them inside each other."
         )
     if not isinstance(expression, Mapping):
-        raise RequestError(f"a rule is an object ({_FORMS}), got {str(expression)[:60]!r}.")
+        raise RequestError(f"a rule is an object ({_FORMS}), got {shortened(expression)}.")
     keys = set(expression)
     if keys == {"not"}:
         return ~_read(expression["not"], schema, parts, depth + 1)
     if keys in ({"all"}, {"any"}):
         [(name, inner)] = expression.items()
         if not isinstance(inner, list) or not inner:
-            raise RequestError(f"{name!r} takes a list of rules, at least one, got {inner!r}.")
+            raise RequestError(
+                f"{name!r} takes a list of rules, at least one, got {shortened(inner)}."
+            )
         read = [_read(each, schema, parts, depth + 1) for each in inner]
         return pl.all_horizontal(read) if name == "all" else pl.any_horizontal(read)
     if keys != {"attribute", "op", "value"}:
-        raise RequestError(
-            f"a rule has {_FORMS}; got the keys {', '.join(map(repr, sorted(map(str, keys))))}."
-        )
+        raise RequestError(f"a rule has {_FORMS}; got {_keys(keys)}.")
     return _compared(expression, schema)
+
+
+def _keys(keys: set[Any]) -> str:
+    named = [shortened(key) for key in sorted(map(str, keys))]
+    return f"the keys {', '.join(named[:10])}" if named else "an object without keys"
 
 
 def _compared(expression: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
@@ -97,14 +103,16 @@ def _compared(expression: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
     name, operator, value = expression["attribute"], expression["op"], expression["value"]
     if not isinstance(name, str) or name not in schema:
         raise RequestError(
-            f"items have no attribute {name!r}; they have {', '.join(schema.names())}."
+            f"items have no attribute {shortened(name)}; they have {', '.join(schema.names())}."
         )
     if operator not in OPERATORS:
-        raise RequestError(f"{operator!r} is no operator; use one of {', '.join(OPERATORS)}.")
+        raise RequestError(
+            f"{shortened(operator)} is no operator; use one of {', '.join(OPERATORS)}."
+        )
     column, kind = pl.col(name), schema[name]
     if operator == "is_missing":
         if not isinstance(value, bool):
-            raise RequestError(f"is_missing takes true or false, got {value!r}.")
+            raise RequestError(f"is_missing takes true or false, got {shortened(value)}.")
         return column.is_null() if value else column.is_not_null()
     if operator == "contains":
         return _contains(column, name, kind, value)
@@ -112,7 +120,7 @@ def _compared(expression: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
         raise RequestError(f"attribute {name!r} is a list; ask what it contains.")
     if operator in ("in", "not_in"):
         if not isinstance(value, list):
-            raise RequestError(f"{operator} takes a list, got {value!r}.")
+            raise RequestError(f"{operator} takes a list, got {shortened(value)}.")
         found = _is_in(column, kind, [_typed(name, kind, each) for each in value])
         # Whatever the list, nothing is known of what is missing.
         return pl.when(column.is_not_null()).then(found if operator == "in" else ~found)
@@ -157,8 +165,8 @@ def _typed(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - JSON and 
     )
     if not fits:
         raise RequestError(
-            f"attribute {name!r} is {kind}, and {value!r} is {type(value).__name__}; give a value "
-            "of its type."
+            f"attribute {name!r} is {kind}, and {shortened(value)} is {type(value).__name__}; give "
+            "a value of its type."
         )
     if isinstance(value, str):
         _require_whole_characters(name, value)

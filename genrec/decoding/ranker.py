@@ -200,7 +200,8 @@ class GenerativeRanker:
     def _search(
         self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
-        width = max(self.beam, k)
+        # No level has more prefixes than there are items.
+        width = min(max(self.beam, k), self._trie.items)
         scorer = self._scorer(histories, width)
         items, scores = beam_search(self._trie, scorer, width, self._wishes(rules))
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()

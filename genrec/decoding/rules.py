@@ -68,6 +68,21 @@ class RowRules:
         """Return the rules with more rows that must not be returned."""
         return replace(self, excluded=np.concatenate([self.excluded, rows])) if len(rows) else self
 
+    def with_long_list_as_mask(self, trie: PrefixTrie) -> "RowRules":
+        """Return the rules with a long list of excluded rows as a mask.
+
+        A mask is counted once for all requests that share it; a list is looked up for each.
+
+        Args:
+            trie: The catalogue.
+        """
+        if len(self.excluded) <= _LONG * trie.items:
+            return self
+        flags = np.ones(trie.items, dtype=bool)
+        flags[self.excluded] = False
+        masks = (*self.masks, ItemMask.of(trie, flags))
+        return replace(self, excluded=self.excluded[:0], masks=masks)
+
 
 class BatchRules:
     """Which nodes of the trie still lead to an item that a request may get.

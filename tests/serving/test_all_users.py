@@ -8,7 +8,7 @@ import pytest
 
 from genrec import artifacts
 from genrec.data.dataset import Dataset
-from genrec.errors import DataError
+from genrec.errors import DataError, RequestError
 from genrec.serving import all_users
 from genrec.serving.all_users import recommend_all
 from genrec.serving.recommender import Recommender
@@ -140,14 +140,44 @@ def test_the_command_writes_the_file(run_folder, tmp_path):
         (["--all-users", "x.parquet", "--history", "a"], "not both"),
         (["--rules", "{}"], "goes with --history or --all-users"),
         (["--history", "a", "--rules", "{"], "is no JSON"),
-        (["--history", "a", "--rules", '{"denny": []}'], "keys of deny, allow, where, named"),
+        (["--history", "a", "--rules", '{"denny": []}'], "object with deny, allow, where, named"),
         (["--history", "a", "--rules", "[]"], "expected an object"),
+        (["--history", "a", "--rules", "rules.json"], "or @ and the name of a file"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(run_folder, arguments, words):
     done = invoke("recommend", run_folder, *arguments)
     assert done.exit_code == 1
     assert words in " ".join(done.stderr.split())
+
+
+def test_short_lists_are_counted_and_said(run_folder, recommender, tmp_path, caplog):
+    ids = recommender.catalog.item_ids
+    users = len(Dataset.load(run_folder / "dataset").user_ids)
+    path = tmp_path / "a.parquet"
+    recommend_all(run_folder, recommender, path, k=3, rules=Rules(allow=[]), quiet=True)
+    assert f"{users} of {users} lists have fewer than 3 items, {users} have none" in caplog.text
+    assert pl.read_parquet(path).is_empty()
+    caplog.clear()
+    rules = Rules(allow=ids[:3], exclude_seen=False)
+    recommend_all(run_folder, recommender, path, k=3, rules=rules, quiet=True)
+    assert "fewer than" not in caplog.text
+    recommend_all(run_folder, recommender, path, k=10_000, quiet=True)
+    assert f"{users} of {users} lists have fewer than 10000 items, 0 have none" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("k", "rules"), [(0, Rules()), (3, Rules(named=["sale"])), (3, Rules(boosts={"a": 1e9}))]
+)
+def test_a_job_that_cannot_be_done_leaves_a_stopped_one_alone(
+    run_folder, recommender, tmp_path, k, rules
+):
+    parts = tmp_path / "a.parquet.parts"
+    parts.mkdir()
+    (parts / "000000.parquet").write_text("of another job")
+    with pytest.raises(RequestError):
+        recommend_all(run_folder, recommender, tmp_path / "a.parquet", k=k, rules=rules)
+    assert [path.name for path in parts.iterdir()] == ["000000.parquet"]
 
 
 def test_a_folder_is_no_file_to_write(run_folder, recommender, tmp_path):

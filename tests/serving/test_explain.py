@@ -70,3 +70,5 @@ def test_what_cannot_be_explained_is_said(recommender):
         explain(recommender, ["ghost"], "1")
     with pytest.raises(RequestError, match="gives no reasons"):
         explain(without_codes(), ["i0"], "i1")
+    with pytest.raises(RequestError, match="history 0 is the text '1', expected a list"):
+        explain(recommender, "1", "1")

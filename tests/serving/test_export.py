@@ -108,8 +108,9 @@ def test_seen_items_stay_when_the_recipe_says_so(folder):
     assert np.bincount(predictions.item, minlength=ITEMS).tolist() == [USERS] * ITEMS
 
 
-def test_k_beyond_the_catalogue_gives_what_is_left(folder):
+def test_k_beyond_the_catalogue_gives_what_is_left(folder, caplog):
     run(folder, recipe(k=500, beam=10), RUNTIME)
+    assert f"genrec: {USERS} of {USERS} lists have fewer than 500 items, 0 have none" in caplog.text
     histories = Dataset.load(folder / "dataset").histories("test")
     left = [ITEMS - len(set(histories[example].tolist())) for example in range(USERS)]
     for name in ("popularity", "transition", "sasrec", "genrec"):

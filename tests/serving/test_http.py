@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from genrec.data.cleaning import LONGEST_ID
 from genrec.decoding.attribute_filter import OPERATORS
+from genrec.serving.body_limit import DISCARDED_LIMITS, BodyLimit
 from genrec.serving.http import MAX_BODY_BYTES, MAX_WAITING, create_app
 from tests.serving.fakes import NextRows, recommender
 
@@ -101,8 +102,8 @@ def test_the_page_of_the_interface_loads_nothing_from_elsewhere(client):
         ({"history": [""]}, "body.history.0"),
         ({"history": ["x" * 501]}, "at most 500 characters"),
         ({"history": ["i0"] * 11}, "at most 10 items"),
-        ({"history": ["i0"], "k": 0}, "body.k: Input should be greater than or equal to 1"),
-        ({"history": ["i0"], "k": 21}, "body.k: Input should be less than or equal to 20"),
+        ({"history": ["i0"], "k": 0}, "body.k: Input should be greater than or equal to 1, got 0."),
+        ({"history": ["i0"], "k": 21}, "body.k: Input should be less than or equal to 20, got 21."),
         ({"history": ["i0"], "k": "3"}, "body.k: Input should be a valid integer"),
         ({"history": ["i0"], "k": 3.0}, "body.k"),
         ({"history": ["i0"], "k": True}, "body.k"),
@@ -143,7 +144,7 @@ def test_a_wrong_field_is_named_with_the_way_out(client, body, words):
 def test_what_is_no_request_is_refused_as_json(client, raw):
     answer = client.post("/v1/recommend", content=raw, headers=JSON)
     assert answer.status_code in (400, 422)
-    assert isinstance(answer.json()["detail"], str)
+    assert 'Send JSON such as {"history"' in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data", ""])
@@ -156,9 +157,12 @@ def test_other_content_types_are_refused(client, kind):
 
 
 def test_other_paths_and_methods_are_refused_as_json(client):
-    assert client.get("/v1/recommend").status_code == 405
-    assert client.get("/nowhere").status_code == 404
-    assert "detail" in client.get("/nowhere").json()
+    wrong = client.get("/v1/recommend")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.json() == {"detail": "GET '/v1/recommend' is not answered; send POST."}
+    nowhere = client.get("/nowhere")
+    assert nowhere.status_code == 404
+    assert "there is no GET '/nowhere'; there are POST /v1/recommend" in nowhere.json()["detail"]
 
 
 @pytest.mark.parametrize("extra", [0, 1])
@@ -168,11 +172,12 @@ def test_a_body_of_one_mebibyte_is_the_most(client, extra):
     answer = client.post("/v1/recommend", content=body, headers=JSON)
     assert answer.status_code == (413 if extra else 200)
     if extra:
-        assert "larger than 1048576 bytes" in answer.json()["detail"]
+        detail = answer.json()["detail"]
+        assert "larger than 1048576 bytes; send fewer ids in history, deny, allow" in detail
 
 
 def test_an_endless_body_is_refused_while_it_is_read():
-    """The service holds one limit's worth and discards eight more, whatever the client declares."""
+    """The service holds one limit's worth and discards some more, whatever the client declares."""
     app = create_app(recommender())
     taken, sent = 0, []
 
@@ -195,12 +200,31 @@ def test_an_endless_body_is_refused_while_it_is_read():
     }
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 413
-    assert taken <= 9 * MAX_BODY_BYTES + 2 * 65536
+    assert taken <= (1 + DISCARDED_LIMITS) * MAX_BODY_BYTES + 2 * 65536
+
+
+def test_a_list_of_a_million_ids_is_read_to_its_end_and_refused():
+    """A connection that is closed while a client still sends loses the answer with it."""
+    body = json.dumps({"history": [], "deny": [f"item{n:09d}" for n in range(1_000_000)]}).encode()
+    chunks = [body[start : start + 65536] for start in range(0, len(body), 65536)]
+    sent = []
+
+    async def receive():
+        chunk = chunks.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+
+    async def send(message):
+        sent.append(message)
+
+    async def never(scope, receive, send):
+        raise AssertionError("the request must not get here")
+
+    asyncio.run(BodyLimit(never, max_bytes=MAX_BODY_BYTES)({"type": "http"}, receive, send))
+    assert sent[0]["status"] == 413
+    assert chunks == []
 
 
 def test_a_body_that_never_ends_to_arrive_is_given_up():
-    from genrec.serving.body_limit import BodyLimit
-
     sent = []
 
     async def receive():
@@ -339,7 +363,7 @@ def test_rules_are_kept_to_and_named(client):
     where = {"not": {"attribute": "title", "op": "in", "value": ["Title 2", "Title 3"]}}
     body = post(client, {"history": ["i0"], "k": 3, "deny": ["i4", "x"], "where": where}).json()
     assert [item["item_id"] for item in body["items"]] == ["i1", "i5"]
-    assert body["rules"] == ["exclude_seen", "deny (2 ids)", "where"]
+    assert body["rules"] == ["exclude_seen", "deny (2 ids, 1 not in the catalogue)", "where"]
     assert "the rules allow 2" in body["shortfall"]
     only = post(client, {"history": ["i0"], "allow": []}).json()
     assert only["items"] == []
@@ -356,6 +380,12 @@ def test_rules_are_kept_to_and_named(client):
         ({"at_most": {"colour": 2}}, "no attribute 'colour'; at_most takes first_code or one of"),
         ({"boosts": {"i1": 1e9}}, "expected a number between"),
         ({"boosts": {"i1": 1.0}}, "knows neither boosts nor at_most"),
+        (
+            {"where": {"attribute": "title", "op": "==", "value": [[["x"]]]}},
+            "is list; give a value",
+        ),
+        ({"where": {"attribute": "x" * 5000, "op": "<", "value": 1}}, "no attribute 'xxxxx"),
+        ({"where": {}}, "got an object without keys"),
         ({"deny": "i1"}, "deny"),
         ({"where": "price < 1"}, "where"),
     ],
@@ -364,3 +394,5 @@ def test_rules_that_are_none_are_refused_with_what_is_valid(client, rules, words
     answer = post(client, {"history": ["i0"], "k": 2, **rules})
     assert answer.status_code == 422
     assert words in answer.json()["detail"]
+    # However much was sent, the answer repeats the beginning of it.
+    assert len(answer.json()["detail"]) < 500

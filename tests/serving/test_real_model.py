@@ -7,6 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from genrec import Recommender, artifacts
+from genrec.errors import ArtifactError
+from genrec.semantic_ids.item_index import ItemIndex
 from genrec.serving.http import create_app
 from tests.serving.world import ITEMS, build
 
@@ -108,3 +110,38 @@ def test_a_user_who_comes_back_gets_the_same_list_for_fewer_tokens(folder, recom
     assert (found["prompts"], found["hits"]) == (2, 1)
     assert (found["tokens_read"], found["tokens_reused"]) == (13 + 4, 12)
     assert 0 < found["bytes_used"] <= found["bytes_limit"] == 2**20
+
+
+@pytest.mark.parametrize("name", ["codes.safetensors", "index.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_model_folder_is_refused(folder, tmp_path, name, damage):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    with pytest.raises(ArtifactError, match=rf"{name} (is missing|was changed or damaged).*again"):
+        Recommender.from_pretrained(copy, device="cpu")
+
+
+def test_the_index_of_another_model_is_refused(folder, tmp_path):
+    """Codes of the same shape would load and give wrong items; only the digest tells."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    index = ItemIndex.load(folder)
+    ItemIndex(np.ascontiguousarray(index.codes[::-1]), index.level_sizes, index.facts).save(copy)
+    with pytest.raises(ArtifactError, match=r"codes.safetensors was changed or damaged"):
+        Recommender.from_pretrained(copy, device="cpu")
+
+
+def test_an_index_of_fewer_items_than_the_catalogue_is_refused(folder, tmp_path):
+    """Also when its manifest says that it belongs there."""
+    copy = tmp_path / "copy"
+    with artifacts.writing(copy, "model") as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        index = ItemIndex.load(folder)
+        ItemIndex(index.codes[:-1].copy(), index.level_sizes, index.facts).save(partial)
+    with pytest.raises(ArtifactError, match=rf"names {ITEMS - 1} items .* has {ITEMS}; run index"):
+        Recommender.from_pretrained(copy, device="cpu")

@@ -97,11 +97,36 @@ def test_a_search_that_stops_early_is_told_from_a_small_catalogue():
         ("i0,i1", 3, "list of lists"),
         (["i0", "i1"], 3, "history 0 is the text 'i0'"),
         ([["i0"], [7]], 3, "history 1 holds 7 of type int"),
+        ([["i0", None]], 3, "history 0 holds None of type NoneType"),
+        ([["i0"], None], 3, "history 1 is None of type NoneType, expected a list"),
+        ([{"i0": 1}], 3, "history 0 is {'i0': 1} of type dict, expected a list"),
+        ([{"i0"}], 3, "history 0 is {'i0'} of type set, expected a list"),
+        ([iter(["i0"])], 3, "of type list_iterator, expected a list"),
+        (None, 3, "histories must be a list of lists of item ids, got None"),
+        ([["i0"]], -(2**70), "at least 1"),
     ],
 )
 def test_a_malformed_request_is_refused_with_the_way_out(histories, k, words):
     with pytest.raises(RequestError, match=re.escape(words)):
         recommender().recommend(histories, k=k)
+
+
+@pytest.mark.parametrize("rules", [{"deny": ["i1"]}, [{"deny": ["i1"]}], [None], "deny", 3])
+def test_rules_of_another_kind_are_refused(rules):
+    with pytest.raises(RequestError, match=r"expected Rules\(deny=.*or a list with one a history"):
+        recommender().recommend([["i0"]], k=3, rules=rules)
+
+
+def test_arrays_of_texts_are_histories():
+    [plain] = recommender().recommend([["i0", "i2"]], k=2)
+    assert recommender().recommend([np.array(["i0", "i2"])], k=2) == [plain]
+
+
+def test_empty_texts_nul_and_half_characters_are_ids_that_are_unknown():
+    odd = ["", "\x00", "\ud800", "i1"]
+    [answer] = recommender().recommend([odd], k=1)
+    assert ids(answer) == ["i2"]
+    assert answer.unknown_items == odd[:3]
 
 
 def test_numpy_integers_are_whole_numbers_and_no_histories_give_no_answers():

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from genrec.data.catalog import Catalog
+from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import RequestError
 from genrec.serving.recommender import Recommender
@@ -54,8 +55,8 @@ def test_every_kind_of_rule_at_once(recommender):
     kinds = [row % 3 for row in got]
     assert all(kinds.count(kind) == 2 for kind in range(3))
     assert answer.rules == [
-        "exclude_seen", "deny (2 ids)", "allow (25 ids)", "where", "at most 2 per kind",
-        "boosts (2 ids)",
+        "exclude_seen", "deny (2 ids, 1 not in the catalogue)", "allow (25 ids)", "where",
+        "at most 2 per kind", "boosts (2 ids, 1 not in the catalogue)",
     ]  # fmt: skip
     assert answer.score == "level"
     assert answer.history_read == 3
@@ -79,6 +80,11 @@ def test_named_sets_change_for_the_next_request(recommender):
     assert book.change("in_stock", ["4", "ghost"], False) == ["ghost"]
     assert asked() == {3, 7}
     book.change("in_stock", ["8", "7"], True)
+    assert asked() == {3, 7, 8}
+    with pytest.raises(RequestError, match="item_ids is '12', expected a list of texts"):
+        book.name("in_stock", "12")
+    with pytest.raises(RequestError, match="item_ids holds 8, expected texts"):
+        book.change("in_stock", [8], True)
     assert asked() == {3, 7, 8}
     with pytest.raises(RequestError, match="called 'sale'; there are: in_stock"):
         recommender.recommend([HISTORY], rules=Rules(named=["sale"]))
@@ -121,6 +127,36 @@ def test_a_deny_list_of_a_million_ids_is_answered(recommender):
     deny = [str(number) for number in range(1_000_000) if number != 17]
     [answer] = recommender.recommend([HISTORY], k=3, rules=Rules(deny=deny))
     assert ids(answer) == [17]
+    unknown = 1_000_000 - ITEMS
+    assert answer.rules == [
+        "exclude_seen", f"deny (999999 ids, {unknown} not in the catalogue)",
+    ]  # fmt: skip
+
+
+def test_a_long_deny_list_is_turned_into_a_mask_once_for_all_histories(recommender, monkeypatch):
+    """Counting a mask costs as much as the catalogue is long; a batch must not pay for each."""
+    made = []
+    real = ItemMask.of
+    monkeypatch.setattr(ItemMask, "of", lambda *given: made.append(given) or real(*given))
+    rules = Rules(deny=[str(row) for row in range(ITEMS - 10)], exclude_seen=False)
+    answers = recommender.recommend([HISTORY] * 20, k=10, rules=rules)
+    assert len(made) == 1
+    assert all(sorted(ids(answer)) == list(range(ITEMS - 10, ITEMS)) for answer in answers)
+
+
+def test_the_fallback_says_that_boosts_play_no_part(recommender):
+    [answer] = recommender.recommend([[]], k=2, rules=Rules(boosts={"3": 5.0}))
+    assert answer.fallback == "popularity: the history is empty; boosts play no part"
+    assert answer.items == recommender.recommend([[]], k=2)[0].items
+
+
+def test_nothing_is_left_where_all_is_denied(recommender):
+    every = [str(row) for row in range(ITEMS)]
+    for history in (HISTORY, []):
+        [answer] = recommender.recommend([history], k=3, rules=Rules(deny=every))
+        assert answer.items == []
+        assert "3 items were asked for and 0 returned" in answer.shortfall
+        assert "the rules allow 0" in answer.shortfall
 
 
 def test_few_answers_to_attribute_rules_are_kept(recommender):
@@ -134,12 +170,17 @@ def test_few_answers_to_attribute_rules_are_kept(recommender):
     ("rules", "message"),
     [
         ({"deny": "ID1"}, "deny is 'ID1', expected a list of texts"),
-        ({"allow": 3}, "allow is '3', expected a list"),
+        ({"allow": 3}, "allow is 3, expected a list"),
+        ({"allow": {"3"}}, "allow is {'3'}, expected a list"),
+        ({"deny": None}, "deny is None, expected a list"),
+        ({"named": None}, "named is None, expected a list"),
+        ({"exclude_seen": "no"}, "exclude_seen is 'no', expected true or false"),
+        ({"boosts": {3: 1.0}}, "boosts has the key 3, expected texts"),
         ({"deny": [3]}, "deny holds 3, expected texts"),
         ({"named": [None]}, "named holds None"),
         ({"where": "price < 3"}, "where is 'price < 3', expected a mapping"),
         ({"at_most": [("kind", 2)]}, "expected a mapping"),
-        ({"boosts": None}, "boosts is 'None', expected a mapping"),
+        ({"boosts": None}, "boosts is None, expected a mapping"),
     ],
 )
 def test_rules_of_another_kind_are_refused(rules, message):
