@@ -22,7 +22,7 @@ from genrec.decoding.cached_reader import CachedReader
 from genrec.decoding.packed_linear import PackedLinear
 from genrec.decoding.prefix_cache import PrefixCache
 from genrec.decoding.reusing_reader import ReusingReader
-from genrec.decoding.tree_decoder import TreeDecoder, supports
+from genrec.decoding.tree_decoder import TreeDecoder, TreeState, supports
 
 SHAPE: Any = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -152,3 +152,21 @@ def test_joined_layers_give_the_outputs_side_by_side(dtype, biases):
         joined = PackedLinear.joined(*layers)(x)
         want = torch.cat([layer(x) for layer in layers], dim=-1)
     torch.testing.assert_close(joined, want, atol=2e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_a_level_is_one_graph_with_static_shapes():
+    """No read of a value on the way: the compiler takes a level whole, or raises."""
+    model = made("llama")
+    tokens = torch.randint(50, (2, 8))
+    real = torch.ones_like(tokens, dtype=torch.bool)
+    codes = torch.randint(50, (2, 3))
+    seen = torch.eye(3, dtype=torch.bool).expand(2, -1, -1)
+    decoder = TreeDecoder(model)
+    plain = decoder.start(tokens, real, 3)
+    plain.prompt()
+    wanted = plain.beams(codes, 0, seen)
+    compiled = torch.compile(TreeState.beams, fullgraph=True, dynamic=False, backend="eager")
+    state = decoder.start(tokens, real, 3)
+    state.prompt()
+    torch.testing.assert_close(compiled(state, codes, 0, seen), wanted)
