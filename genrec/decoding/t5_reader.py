@@ -34,7 +34,7 @@ class T5Reader:
     def __init__(self, model: PreTrainedModel, tokens: Tensor, real: Tensor) -> None:
         typed: Any = model
         self._model = typed
-        self._blocks = typed.decoder.block
+        self._decoder = typed.decoder
         self._tokens, self._real = tokens, real
         self._history_mask = _mask(real[:, None, None, :], model.dtype)
         self._history: list[tuple[Tensor, Tensor]] = []
@@ -48,7 +48,7 @@ class T5Reader:
         encoded = self._model.get_encoder()(
             input_ids=self._tokens, attention_mask=self._real.long()
         ).last_hidden_state
-        for block in self._blocks:
+        for block in self._decoder.block:
             attention = block.layer[1].EncDecAttention
             self._history.append(_keys_and_values(attention, encoded))
         start = decoder_start_token(self._model)
@@ -72,10 +72,10 @@ class T5Reader:
         """
         here = self._depths.new_full(tokens.shape[1:], self._depth)
         self._depths = torch.cat([self._depths, here])
-        x = self._model.get_input_embeddings()(tokens)
+        x = self._decoder.embed_tokens(tokens)
         mask = _mask(visible.unsqueeze(1), x.dtype)
         bias = None
-        for number, block in enumerate(self._blocks):
+        for number, block in enumerate(self._decoder.block):
             attention = block.layer[0].SelfAttention
             # umT5 has distances of its own in every block, T5 those of the first in all.
             if attention.has_relative_attention_bias:
@@ -90,7 +90,7 @@ class T5Reader:
             )
             x = block.layer[2](x)
         self._depth += 1
-        hidden: Tensor = self._model.decoder.final_layer_norm(x)
+        hidden: Tensor = self._decoder.final_layer_norm(x)
         return hidden
 
     def _distances(self, attention: Any) -> Tensor:  # noqa: ANN401
