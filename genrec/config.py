@@ -148,6 +148,11 @@ class LoraConfig(Section):
 class ScratchConfig(Section):
     """A small language model trained whole, for machines without a pretrained one."""
 
+    architecture: Literal["decoder", "encoder_decoder"] = setting(
+        "decoder",
+        "decoder: Llama, with a loss on every item of a history; encoder_decoder: T5 as in TIGER, "
+        "with a loss on the last one.",
+    )
     hidden: int = setting(128, "Width.", "dimensions", ge=8)
     layers: int = setting(4, "Transformer blocks.", "blocks", ge=1)
     heads: int = setting(4, "Attention heads.", "heads", ge=1)

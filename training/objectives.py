@@ -16,8 +16,10 @@ from genrec.training.teacher import Teacher
 class Objective:
     """Computes the loss of a batch; the same object serves training and validation.
 
+    This one is for causal models.
+
     Attributes:
-        model: Causal language model (the one inside PEFT's wrapper, if any).
+        model: The language model (the one inside PEFT's wrapper, if any).
         head: Its code head.
         prompts: How histories are written.
         item_tokens: int64[n_items, L], code tokens of every catalogue row.
@@ -46,7 +48,7 @@ class Objective:
             return self._stream_loss(items)
         return self._instruction_loss(items)
 
-    def _codes(self, items: Tensor) -> Tensor:
+    def codes(self, items: Tensor) -> Tensor:
         """Return code numbers int64[B, width, L], -100 where there is no item."""
         vocabulary = self.head.vocabulary
         tokens = self.item_tokens[items.clamp(min=0)]
@@ -80,14 +82,23 @@ class Objective:
 
         With a teacher, part of it is against the teacher's distribution over the codes.
         """
-        hidden, codes = self.stream_hidden(items), self._codes(items)
         real = items != IGNORED
         soft = self.teacher.targets(items) if self.teacher else None
+        return self.code_loss(self.stream_hidden(items)[real], self.codes(items)[real], soft)
+
+    def code_loss(self, states: Tensor, codes: Tensor, soft: list[Tensor] | None) -> Tensor:
+        """Return the mean cross-entropy of a level, summed over the levels.
+
+        Args:
+            states: float[P, L, hidden], what predicts each code.
+            codes: int64[P, L], the true ones.
+            soft: For each level float32[P, codes of the level], a teacher's distribution.
+        """
         losses = []
         for level in range(codes.shape[-1]):
-            logits = self.head.logits(hidden[:, :, level][real], level)
+            logits = self.head.logits(states[:, level], level)
             loss = nn.functional.cross_entropy(
-                logits, codes[:, :, level][real], label_smoothing=self.label_smoothing
+                logits, codes[:, level], label_smoothing=self.label_smoothing
             )
             if soft is not None:
                 taught = nn.functional.cross_entropy(logits, soft[level])
@@ -127,7 +138,7 @@ class Objective:
         table = self.item_tokens.cpu().numpy()
         prompts = self.prompts.encode([row[:-1].cpu().numpy() for row in rows], table)
         levels = self.item_tokens.shape[1]
-        width = self._prompt_width(items.shape[1]) + levels - 1
+        width = self.prompt_width(items.shape[1]) + levels - 1
         tokens = torch.full((len(rows), width), self.pad_token)
         for place, prompt in enumerate(prompts):
             tokens[place, : len(prompt)] = torch.from_numpy(prompt)
@@ -140,11 +151,25 @@ class Objective:
         picked = torch.gather(hidden, 1, where.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
         return picked, answers
 
-    def _prompt_width(self, width: int) -> int:
+    def prompt_width(self, width: int) -> int:
         """Return the tokens of a prompt with width - 1 items: one shape for a bucket."""
         levels, prompts = self.item_tokens.shape[1], self.prompts
         history = min(max(width - 1, 0), prompts.max_history)
         return len(prompts.before) + history * (levels + len(prompts.between)) + len(prompts.after)
+
+    def last_states(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what predicts each code of each row's last item, and these items.
+
+        Args:
+            items: int64[B, width], right-padded with -100; every row holds an item.
+
+        Returns:
+            float[B, L, hidden] and int64[B].
+        """
+        if self.prompts.form == "instruction":
+            return self.instruction_hidden(items)
+        rows, last = torch.arange(len(items)), (items != IGNORED).sum(1) - 1
+        return self.stream_hidden(items)[rows, last], items[rows, last]
 
     @torch.inference_mode()
     def last_item_scores(self, items: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,13 +182,8 @@ class Objective:
             Loss of each code float[B, L], and bool[B, L], true where the code was the best of its
             level given the true codes before it.
         """
-        if self.prompts.form == "stream":
-            last = (items != IGNORED).sum(1) - 1
-            states = self.stream_hidden(items)[torch.arange(len(items)), last]
-            answers = items[torch.arange(len(items)), last]
-        else:
-            states, answers = self.instruction_hidden(items)
-        codes = self._codes(answers.unsqueeze(1))[:, 0]
+        states, answers = self.last_states(items)
+        codes = self.codes(answers.unsqueeze(1))[:, 0]
         losses, hits = [], []
         for level in range(codes.shape[1]):
             scores = self.head.log_probabilities(states[:, level], level)

@@ -5,14 +5,13 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainingArguments
 
 from genrec import artifacts
 from genrec.cf.sasrec_ranker import SasRecRanker
@@ -23,14 +22,8 @@ from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ConfigError
 from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
-from genrec.model.language_model import (
-    add_codes,
-    from_scratch,
-    item_token_table,
-    load_pretrained,
-)
+from genrec.model.language_model import item_token_table
 from genrec.model.progress_bars import without_progress_bars
-from genrec.model.prompts import Prompts
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training.averaging import WeightAverage
@@ -38,8 +31,9 @@ from genrec.training.batches import Augmentation, BatchPlan
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
-from genrec.training.dropout import add_dropout
-from genrec.training.lora import add_lora, merge
+from genrec.training.encoder_decoder_objective import EncoderDecoderObjective
+from genrec.training.learner import Learner, prepare
+from genrec.training.lora import merge
 from genrec.training.objectives import Objective
 from genrec.training.progress import TrainingProgress
 from genrec.training.teacher import Teacher
@@ -47,19 +41,6 @@ from genrec.training.trainer import CodeTrainer
 from genrec.training.validation import validate
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A model about to be trained: what the trainer sees, and what is inside.
-
-    Attributes:
-        trained: Given to the trainer: a PEFT wrapper or the model itself.
-        model: The model as served, sharing the trained weights.
-    """
-
-    trained: PreTrainedModel | PeftModel
-    model: GenerativeModel
 
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
@@ -110,77 +91,6 @@ def load_teacher(folder: Path, index: ItemIndex, runtime: Runtime) -> Teacher:
     return Teacher(SasRecRanker.load(folder, device).network, index, device)
 
 
-def prepare(
-    config: TrainConfig,
-    dataset: Dataset,
-    index: ItemIndex,
-    runtime: Runtime,
-    facts: dict[str, Any],
-) -> Learner:
-    """Make the untrained learner that a recipe describes."""
-    trained: Any
-    if config.language_model is None:
-        scratch = config.scratch
-        language_model, tokenizer, vocabulary = from_scratch(
-            index,
-            hidden=scratch.hidden,
-            layers=scratch.layers,
-            heads=scratch.heads,
-            feed_forward=scratch.feed_forward,
-            max_tokens=_longest(config.max_history, index.levels),
-        )
-        add_dropout(language_model, scratch.dropout)
-        trained = language_model
-    else:
-        language_model, tokenizer = load_pretrained(
-            config.language_model,
-            revision=config.revision,
-            dtype=runtime.torch_dtype(),
-            quiet=runtime.quiet,
-        )
-        vocabulary = add_codes(
-            language_model, tokenizer, index, dataset.catalog.titles, seed=runtime.seed
-        )
-        trained = add_lora(
-            language_model,
-            vocabulary,
-            rank=config.lora.rank,
-            alpha=config.lora.alpha,
-            dropout=config.lora.dropout,
-            targets=config.lora.targets,
-        )
-    device = runtime.torch_device()
-    trained.to(device)
-    if device.type == "cpu":
-        # Histories are short: plain products beat the fused kernel here, in bfloat16 by half.
-        language_model.set_attn_implementation("eager")
-    model = GenerativeModel(
-        language_model=language_model,
-        tokenizer=tokenizer,
-        vocabulary=vocabulary,
-        index=index,
-        prompts=Prompts.build(config.form, config.max_history, tokenizer),
-        catalog=dataset.catalog,
-        item_counts=dataset.item_counts,
-        facts={
-            "base_model": config.language_model or "from scratch",
-            "revision": config.revision,
-            "form": config.form,
-            # The loss is over the codes of a level, so these are the probabilities learnt.
-            "score": "level",
-            "parameters": sum(p.numel() for p in language_model.parameters()),
-            "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
-            **facts,
-        },
-    )
-    return Learner(trained, model)
-
-
-def _longest(max_history: int, levels: int) -> int:
-    """Return room for the longest prompt, an answer, and padding to a round width."""
-    return (max_history + 8) * levels + 16
-
-
 def fit(
     learner: Learner,
     config: TrainConfig,
@@ -204,7 +114,8 @@ def fit(
         seed=runtime.seed,
     )
     steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
-    objective = Objective(
+    kind = EncoderDecoderObjective if model.is_encoder_decoder else Objective
+    objective = kind(
         model=model.language_model,
         head=CodeHead(model.language_model, model.vocabulary),
         prompts=model.prompts,

@@ -12,6 +12,7 @@ from genrec.decoding.beam import Wishes, beam_search
 from genrec.decoding.boosts import BatchBoosts
 from genrec.decoding.bounded_lists import bounded_lists
 from genrec.decoding.cached_reader import CachedReader
+from genrec.decoding.encoder_decoder import check_supported, encoder_decoder_reader
 from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.path_scores import path_scores
@@ -24,7 +25,7 @@ from genrec.decoding.vocabulary_normaliser import VocabularyNormaliser
 from genrec.errors import RequestError
 from genrec.model.code_head import CodeHead, Score, trained_score
 from genrec.model.generative import GenerativeModel
-from genrec.model.prompts import pad_left
+from genrec.model.prompts import pad_left, pad_right
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class GenerativeRanker:
         self.beam = beam
         self.batch_size = batch_size
         self.score = score or trained_score(model.facts)
+        if model.is_encoder_decoder:
+            check_supported(model.language_model)
         self._device = next(model.language_model.parameters()).device
         trie = trie or PrefixTrie.from_index(model.index, model.item_counts)
         self._trie = trie.to(self._device)
@@ -117,9 +120,12 @@ class GenerativeRanker:
                 beams=beams,
             )
             return LanguageModelScorer(reader, self._head, self._normaliser)
-        arrays = pad_left(prompts, model.pad_token, multiple)
+        pad = pad_right if model.is_encoder_decoder else pad_left
+        arrays = pad(prompts, model.pad_token, multiple)
         tokens, real = (torch.from_numpy(array).to(self._device) for array in arrays)
-        if self._decoder is None:
+        if model.is_encoder_decoder:
+            reader = encoder_decoder_reader(model.language_model, tokens, real)
+        elif self._decoder is None:
             reader = CachedReader(model.language_model, tokens, real)
         else:
             reader = self._decoder.start(tokens, real, beams)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genrec.decoding.packed_linear import PackedLinear
+from genrec.model.output_layer import output_bias
 
 # Words whose logits are held at once: of a few hundred beams they stay in a processor's cache.
 WORDS_AT_ONCE = 4096
@@ -17,14 +18,13 @@ class VocabularyNormaliser:
     Weights are read once, here.
 
     Args:
-        model: A causal language model.
+        model: A language model.
         softcap: What its logits are capped at; None caps nothing.
     """
 
     def __init__(self, model: Any, softcap: float | None = None) -> None:  # noqa: ANN401
-        layer = model.get_output_embeddings()
-        weight: Tensor = layer.weight.detach()
-        bias: Tensor | None = getattr(layer, "bias", None)
+        weight: Tensor = model.get_output_embeddings().weight.detach()
+        bias = output_bias(model)
         self.softcap = softcap
         self.blocks = [
             PackedLinear(
@@ -35,7 +35,7 @@ class VocabularyNormaliser:
         ]
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return float32[..., 1] for last hidden states float[..., hidden]."""
+        """Return float32[..., 1] for float[..., hidden], as the output layer reads them."""
         parts = []
         for block in self.blocks:
             logits = block(hidden).float()

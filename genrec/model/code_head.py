@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genrec.errors import ArtifactError, ConfigError
+from genrec.model.output_layer import output_bias, output_scale
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
 # What probabilities add up to one over: the whole vocabulary of the model, as everywhere else, or
@@ -39,7 +40,7 @@ class CodeHead:
     or separate input and output embeddings.
 
     Args:
-        model: A causal language model whose output layer covers the codes.
+        model: A language model whose output layer covers the codes.
         vocabulary: Which token is which code.
 
     Raises:
@@ -55,6 +56,7 @@ class CodeHead:
                     "code heads do not support; choose another language model."
                 )
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.scale = output_scale(model)
         self.model: Any = model
         self.vocabulary = vocabulary
 
@@ -81,8 +83,17 @@ class CodeHead:
         Returns:
             float32[..., codes of the level].
         """
-        rows = self.rows(level)
-        logits = nn.functional.linear(hidden, rows.to(hidden.dtype)).float()
+        return self._logits(self.read(hidden), level)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """Return last hidden states as the output layer reads them, float[..., hidden]."""
+        return hidden if self.scale == 1 else hidden * self.scale
+
+    def _logits(self, read: Tensor, level: int) -> Tensor:
+        rows, bias = self.rows(level), output_bias(self.model)
+        tokens = self.vocabulary.level_range(level)
+        own = None if bias is None else bias[tokens.start : tokens.stop].to(read.dtype)
+        logits = nn.functional.linear(read, rows.to(read.dtype), own).float()
         if self.softcap:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
@@ -95,10 +106,11 @@ class CodeHead:
         Args:
             hidden: float[..., hidden], last hidden states.
             level: Level of the code that comes next.
-            normaliser: Gives float32[..., 1], what is taken off the logits; None makes the codes
-                of the level add up to one.
+            normaliser: Gives float32[..., 1], what is taken off the logits, for hidden states as
+                the output layer reads them; None makes the codes of the level add up to one.
         """
-        logits = self.logits(hidden, level)
+        read = self.read(hidden)
+        logits = self._logits(read, level)
         if normaliser is None:
             return torch.log_softmax(logits, dim=-1)
-        return logits - normaliser(hidden)
+        return logits - normaliser(read)

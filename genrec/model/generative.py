@@ -9,16 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from genrec import artifacts
 from genrec.data.catalog import Catalog
 from genrec.errors import ArtifactError
+from genrec.model.auto_model import auto_model
 from genrec.model.progress_bars import without_progress_bars
 from genrec.model.prompts import Prompts
 from genrec.semantic_ids.item_index import ItemIndex
@@ -30,7 +26,8 @@ class GenerativeModel:
     """A language model that names items, and everything needed to understand it.
 
     Attributes:
-        language_model: Causal language model with one token a code, adapters merged.
+        language_model: Causal or encoder-decoder language model with one token a code, adapters
+            merged.
         tokenizer: Its tokenizer, which knows the code tokens.
         vocabulary: Codes to tokens and back.
         index: The code tuple of every item.
@@ -67,7 +64,12 @@ class GenerativeModel:
     def pad_token(self) -> int:
         """Token id that fills short prompts; never attended to."""
         pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.prompts.before[0])
+        return int(pad if pad is not None else (*self.prompts.before, *self.prompts.after)[0])
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the history and a decoder names the item."""
+        return bool(self.language_model.config.is_encoder_decoder)
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face model folder with ``genrec.json``, the index and the item table."""
@@ -103,9 +105,7 @@ class GenerativeModel:
         body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
         language_model: Any
         with without_progress_bars():
-            language_model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype or "auto", local_files_only=True, use_safetensors=True
-            )
+            language_model = auto_model(folder, dtype=dtype or "auto", local_files_only=True)
         language_model.to(device)
         language_model.eval()
         return cls(

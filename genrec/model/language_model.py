@@ -1,4 +1,4 @@
-"""Getting a causal language model that has one token for every code."""
+"""Getting a language model that has one token for every code."""
 
 import logging
 from collections.abc import Sequence
@@ -12,17 +12,19 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
+from genrec.model.auto_model import auto_model
 from genrec.model.progress_bars import without_progress_bars
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # Length of the noise beside what a code is about; equal titles must not start equal.
 NOISE_SHARE = 0.2
-SPECIAL_TOKENS = ("<pad>", "<start>", "<unknown>")
+PAD, UNKNOWN = "<pad>", "<unknown>"
 
 
 def from_scratch(
@@ -61,18 +63,9 @@ def from_scratch(
             f"train.scratch.hidden is {hidden} and train.scratch.heads is {heads}; "
             "the width must be a multiple of twice the heads."
         )
-    vocabulary = SidVocabulary(index.level_sizes, len(SPECIAL_TOKENS))
-    words = [*SPECIAL_TOKENS, *vocabulary.token_texts()]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(
-            WordLevel({word: place for place, word in enumerate(words)}, SPECIAL_TOKENS[2])
-        ),
-        pad_token=SPECIAL_TOKENS[0],
-        bos_token=SPECIAL_TOKENS[1],
-        unk_token=SPECIAL_TOKENS[2],
-    )
+    tokenizer, vocabulary = _code_words(index, bos_token="<start>")
     config = LlamaConfig(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=feed_forward,
         num_hidden_layers=layers,
@@ -87,10 +80,65 @@ def from_scratch(
     return LlamaForCausalLM(config), tokenizer, vocabulary
 
 
+def encoder_decoder_from_scratch(
+    index: ItemIndex, *, hidden: int, layers: int, heads: int, feed_forward: int, dropout: float
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, SidVocabulary]:
+    """Make a small untrained T5 whose only words are the codes, as in TIGER.
+
+    An encoder reads the history and a decoder names the next item (Rajput et al., "Recommender
+    Systems with Generative Retrieval", 2023).
+
+    Args:
+        index: The codes to have tokens for.
+        hidden: Width.
+        layers: Transformer blocks of the encoder, and as many of the decoder.
+        heads: Attention heads.
+        feed_forward: Width of the feed-forward layers.
+        dropout: Chance that a value is dropped in training.
+
+    Raises:
+        ConfigError: When the width is not a multiple of the heads.
+    """
+    if hidden % heads:
+        raise ConfigError(
+            f"train.scratch.hidden is {hidden} and train.scratch.heads is {heads}; "
+            "the width must be a multiple of the heads."
+        )
+    tokenizer, vocabulary = _code_words(index, eos_token="<end>")
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=hidden,
+        d_kv=hidden // heads,
+        d_ff=feed_forward,
+        num_layers=layers,
+        num_heads=heads,
+        dropout_rate=dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **{"decoder_start_token_id": tokenizer.pad_token_id},
+    )
+    return T5ForConditionalGeneration(config), tokenizer, vocabulary
+
+
+def _code_words(index: ItemIndex, **special: str) -> tuple[PreTrainedTokenizerBase, SidVocabulary]:
+    """Return a tokenizer that knows padding, one special token, the unknown and the codes."""
+    words = [PAD, *special.values(), UNKNOWN]
+    vocabulary = SidVocabulary(index.level_sizes, len(words))
+    words.extend(vocabulary.token_texts())
+    places = {word: place for place, word in enumerate(words)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(places, UNKNOWN)),
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        **special,
+    )
+    return tokenizer, vocabulary
+
+
 def load_pretrained(
     name: str, *, revision: str | None, dtype: torch.dtype, quiet: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model by known name, local folder or hub id.
+    """Load a language model by known name, local folder or hub id.
 
     Args:
         name: ``smollm2``, a folder, or a hub id.
@@ -108,14 +156,12 @@ def load_pretrained(
         revision = None
     try:
         with without_progress_bars(quiet):
-            model = AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, dtype=dtype, use_safetensors=True
-            )
+            model = auto_model(source, revision=revision, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise DependencyError(
             f"the language model {name!r} cannot be loaded ({error}). Give train.language_model a "
-            f"folder with a causal model, a hub id that can be reached, or one of "
+            f"folder with a language model, a hub id that can be reached, or one of "
             f"{sorted(fetch.KNOWN)}; or leave it null to train a small model from scratch."
         ) from error
     return model, tokenizer

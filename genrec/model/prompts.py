@@ -56,21 +56,41 @@ class Prompts:
     after: tuple[int, ...]
 
     @classmethod
-    def build(cls, form: Form, max_history: int, tokenizer: PreTrainedTokenizerBase) -> "Prompts":
+    def build(
+        cls,
+        form: Form,
+        max_history: int,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        encoder: bool = False,
+    ) -> "Prompts":
         """Make the prompts of a form for a tokenizer.
 
+        A prompt of a causal model starts with a token of its own and the codes of the next item
+        follow it. An encoder reads a whole text: it starts and ends with the tokens for that,
+        where the tokenizer has them.
+
+        Args:
+            form: ``stream`` or ``instruction``.
+            max_history: Newest items that are read.
+            tokenizer: Of the language model.
+            encoder: Whether an encoder reads the prompts.
+
         Raises:
-            ConfigError: When the tokenizer has no token to start a sequence with.
+            ConfigError: When the tokenizer has no token to start, or end, a sequence with.
         """
         texts = INSTRUCTION if form == "instruction" else PromptTexts()
-        start = tokenizer.bos_token_id
-        if start is None:
-            start = tokenizer.eos_token_id
-        if start is None:
+        bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        if bos is None and eos is None:
             raise ConfigError(
                 "the tokenizer has neither a bos nor an eos token to start "
                 "sequences with; choose another language model."
             )
+        if encoder:
+            start = () if bos is None else (int(bos),)
+            end = () if eos is None else (int(eos),)
+        else:
+            start, end = (int(eos if bos is None else bos),), ()
 
         def tokens(text: str) -> tuple[int, ...]:
             return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
@@ -79,9 +99,9 @@ class Prompts:
             form,
             max_history,
             texts,
-            (int(start), *tokens(texts.before)),
+            (*start, *tokens(texts.before)),
             tokens(texts.between),
-            tokens(texts.after),
+            (*tokens(texts.after), *end),
         )
 
     def encode(
@@ -128,7 +148,7 @@ class Prompts:
 def pad_left(
     prompts: Sequence[NDArray[np.int64]], pad: int, multiple: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Put prompts of different lengths into one table that ends together.
+    """Put prompts of different lengths into one table that ends together, for causal models.
 
     Args:
         prompts: Token ids, one array a prompt.
@@ -146,3 +166,14 @@ def pad_left(
         tokens[row, width - len(prompt) :] = prompt
         real[row, width - len(prompt) :] = True
     return tokens, real
+
+
+def pad_right(
+    prompts: Sequence[NDArray[np.int64]], pad: int, multiple: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Put prompts of different lengths into one table that starts together, for encoders.
+
+    Encoders with absolute positions count from the left. See ``pad_left``, its mirror image.
+    """
+    tokens, real = pad_left([prompt[::-1] for prompt in prompts], pad, multiple)
+    return tokens[:, ::-1].copy(), real[:, ::-1].copy()

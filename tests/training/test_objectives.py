@@ -5,9 +5,14 @@ import pytest
 import torch
 
 from genrec.model.code_head import CodeHead
-from genrec.model.language_model import from_scratch, item_token_table
+from genrec.model.language_model import (
+    encoder_decoder_from_scratch,
+    from_scratch,
+    item_token_table,
+)
 from genrec.model.prompts import Prompts
 from genrec.training.batches import IGNORED
+from genrec.training.encoder_decoder_objective import EncoderDecoderObjective
 from genrec.training.objectives import Objective
 
 
@@ -20,6 +25,21 @@ def make(index, form, smoothing=0.0):
     table = torch.from_numpy(item_token_table(vocabulary, index))
     prompts = Prompts.build(form, 10, tokenizer)
     return Objective(model, CodeHead(model, vocabulary), prompts, table, 0, smoothing)
+
+
+def make_encoder_decoder(index, **settings):
+    torch.manual_seed(0)
+    model, tokenizer, vocabulary = encoder_decoder_from_scratch(
+        index, hidden=16, layers=2, heads=2, feed_forward=32, dropout=0.1
+    )
+    return EncoderDecoderObjective(
+        model.eval(),
+        CodeHead(model, vocabulary),
+        Prompts.build("stream", 10, tokenizer, encoder=True),
+        torch.from_numpy(item_token_table(vocabulary, index)),
+        0,
+        **settings,
+    )
 
 
 ITEMS = torch.tensor([[3, 7, 1, 23], [5, 2, IGNORED, IGNORED], [9, IGNORED, IGNORED, IGNORED]])
@@ -74,6 +94,65 @@ def test_instruction_loss_equals_position_by_position_arithmetic(small_index):
         ]
     )
     assert float(objective.loss(ITEMS).detach()) == pytest.approx(want, rel=1e-4)
+
+
+def log_chances(objective):
+    """For each sequence and level, log-probabilities of all its codes and the true one.
+
+    One sequence at a time, with the library's own shift of the labels by the start token.
+    """
+    vocabulary, found = objective.head.vocabulary, []
+    for row in ITEMS.tolist():
+        *history, answer = [objective.item_tokens[item].tolist() for item in row if item >= 0]
+        prompt = torch.tensor([[*sum(history, []), 1]])
+        with torch.no_grad():
+            logits = objective.model(input_ids=prompt, labels=torch.tensor([answer])).logits[0]
+        for level, token in enumerate(answer):
+            codes = vocabulary.level_range(level)
+            chances = logits[level, codes.start : codes.stop].log_softmax(0)
+            found.append((level, chances, token - codes.start))
+    return found
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_encoder_decoder_loss_equals_one_pass_a_sequence(small_index, smoothing):
+    objective = make_encoder_decoder(small_index, label_smoothing=smoothing)
+    want = -sum(
+        float((1 - smoothing) * chances[code] + smoothing * chances.mean())
+        for _, chances, code in log_chances(objective)
+    ) / len(ITEMS)
+    more = torch.cat([ITEMS, torch.full((2, 4), IGNORED)])
+    wider = torch.cat([more, torch.full((5, 3), IGNORED)], dim=1)
+    for items in (ITEMS, more, wider):
+        assert float(objective.loss(items).detach()) == pytest.approx(want, rel=1e-5)
+
+
+def test_an_encoder_decoder_takes_the_targets_of_the_last_items(small_index):
+    """A teacher speaks about every item; the loss reads what it says of the last ones."""
+    soft = [torch.rand(7, size).softmax(1) for size in small_index.level_sizes]
+
+    class Teacher:
+        def targets(self, items):
+            assert items.tolist() == ITEMS.tolist()
+            return soft
+
+    objective = make_encoder_decoder(small_index, teacher=Teacher(), teacher_weight=1.0)
+    own = iter([3, 3, 5, 5, 6, 6])
+    want = -sum(
+        float((soft[level][next(own)] * chances).sum())
+        for level, chances, _ in log_chances(objective)
+    ) / len(ITEMS)
+    more = torch.cat([ITEMS, torch.full((2, 4), IGNORED)])
+    assert float(objective.loss(more).detach()) == pytest.approx(want, rel=1e-5)
+
+
+def test_encoder_decoder_last_item_scores(small_index):
+    objective = make_encoder_decoder(small_index)
+    losses, hits = objective.last_item_scores(ITEMS)
+    found = log_chances(objective)
+    want = torch.tensor([-float(chances[code]) for _, chances, code in found])
+    torch.testing.assert_close(losses.flatten(), want)
+    assert hits.flatten().tolist() == [int(chances.argmax()) == code for _, chances, code in found]
 
 
 def test_last_item_scores(small_index):

@@ -14,7 +14,7 @@ from genrec.config import Recipe
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, ConfigError, DependencyError
 from genrec.model.generative import GenerativeModel
-from genrec.model.language_model import from_scratch
+from genrec.model.language_model import encoder_decoder_from_scratch, from_scratch
 from genrec.runtime import Runtime
 from genrec.training import train
 
@@ -52,8 +52,17 @@ def run_folder(tmp_path, cycle_dataset, small_index):
 RUNTIME = Runtime(device="cpu", threads=1, quiet=True)
 
 
-def test_learns_the_circle_and_the_folder_serves_alone(run_folder, cycle_dataset):
-    folder = train.run(run_folder, recipe(), RUNTIME)
+# An encoder-decoder learns one target a history and pass, so it needs more passes.
+ENCODER_DECODER = {
+    "scratch": SCRATCH | {"architecture": "encoder_decoder"},
+    "epochs": 60,
+    "crop_probability": 0.9,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, ENCODER_DECODER], ids=["decoder", "encoder-decoder"])
+def test_learns_the_circle_and_the_folder_serves_alone(run_folder, cycle_dataset, changes):
+    folder = train.run(run_folder, recipe(**changes), RUNTIME)
     alone = folder.rename(run_folder.parent / "elsewhere")
     model = GenerativeModel.load(alone, device=CPU)
     histories = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([21, 22, 23], dtype=np.int32)]
@@ -145,11 +154,13 @@ def tiny_language_model(folder, index):
     return folder
 
 
-@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize(
+    ("pretrained", "changes"), [(False, {}), (True, {}), (False, ENCODER_DECODER)]
+)
 def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(
-    pretrained, tmp_path, cycle_dataset, small_index
+    pretrained, changes, tmp_path, cycle_dataset, small_index
 ):
-    changes = {"epochs": 6, "evaluations": 4}
+    changes = changes | {"epochs": 6, "evaluations": 4}
     if pretrained:
         source = tiny_language_model(tmp_path / "lm", small_index)
         changes["language_model"] = str(source)
@@ -201,6 +212,16 @@ def test_lora_on_a_local_model_with_instructions_learns(run_folder, small_index,
     assert texts == ["<a_0>", "<b_0>"]
 
 
+def test_a_pretrained_encoder_decoder_is_refused(run_folder, small_index, tmp_path):
+    model, tokenizer, _ = encoder_decoder_from_scratch(
+        small_index, hidden=16, layers=1, heads=2, feed_forward=32, dropout=0.1
+    )
+    model.save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    with pytest.raises(ConfigError, match="trained from scratch only"):
+        train.run(run_folder, recipe(language_model=str(tmp_path / "t5")), RUNTIME)
+
+
 def test_a_cut_off_checkpoint_is_passed_over(tmp_path):
     from genrec.training.checkpoints import last_checkpoint
 
@@ -217,6 +238,11 @@ def test_clear_errors(run_folder, tmp_path):
         train.run(run_folder, recipe(language_model=str(tmp_path)), RUNTIME)
     with pytest.raises(ConfigError, match="multiple of twice"):
         train.run(run_folder, recipe(scratch={**SCRATCH, "hidden": 30, "heads": 4}), RUNTIME)
+    with pytest.raises(ConfigError, match="multiple of the heads"):
+        odd = SCRATCH | {"architecture": "encoder_decoder", "hidden": 30, "heads": 4}
+        train.run(run_folder, recipe(scratch=odd), RUNTIME)
+    with pytest.raises(ConfigError, match="codes only"):
+        train.run(run_folder, recipe(**ENCODER_DECODER, form="instruction"), RUNTIME)
     with pytest.raises(ConfigError, match="streams only"):
         train.run(run_folder, recipe(form="instruction", teacher_weight=0.5), RUNTIME)
     with pytest.raises(ArtifactError, match="cf"):
