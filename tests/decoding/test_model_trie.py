@@ -29,7 +29,7 @@ def test_the_train_stage_writes_it_and_it_is_the_catalogue(tmp_path):
 
 
 def test_a_later_generation_gets_a_trie_of_its_own(tmp_path):
-    model = generative()
+    model = generative("llama")
     other = replace(model, item_counts=model.item_counts[::-1].copy(), facts={"generation": 2})
     PrefixTrie.from_index(model.index, model.item_counts).save(tmp_path)
     assert equal(model_trie(model, tmp_path), PrefixTrie.load(tmp_path))
@@ -37,7 +37,7 @@ def test_a_later_generation_gets_a_trie_of_its_own(tmp_path):
 
 
 def test_the_trie_of_another_catalogue_is_refused(tmp_path):
-    model = generative()
+    model = generative("llama")
     few = replace(model.index, codes=model.index.codes[:5])
     PrefixTrie.from_index(few, model.item_counts[:5]).save(tmp_path)
     with pytest.raises(ArtifactError, match="holds 5 items of 3 codes, the index beside it 40"):
