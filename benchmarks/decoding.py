@@ -2,8 +2,9 @@
 
 Steps: ``rules`` checks random requests against brute force; ``tries`` builds catalogues of up to
 ten million items; ``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers;
-``parity`` compares their lists; ``filters`` times a rule that denies half of the items. A step puts
-its rows in place of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
+``parity`` compares their lists; ``filters`` times a rule that denies half of the items; ``vllm``
+times the search beside vLLM and needs its environment (docs/vllm.md). A step puts its rows in place
+of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from decoding_rules import random_cases
 from decoding_speed import compare, filters, parity, tries
+from decoding_vllm import compare_vllm
 from flow_rows import read_rows, stamp
 from results_file import RESULTS, cell, table, write_results
 
@@ -71,6 +73,12 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     ],
     "tiny": _speed("tiny"),
     "smollm2": _speed("smollm2"),
+    "vllm": lambda options: [
+        row for model in ("tiny", "smollm2") for row in compare_vllm(
+            model, [(100_000, *shape) for shape in NAMED], repeats=options.repeats, seed=SEED,
+            scores=("level", "exact"),
+        )
+    ],
 }  # fmt: skip
 
 

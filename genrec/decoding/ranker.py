@@ -7,21 +7,17 @@ import torch
 from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
-from genrec.decoding.beam import Wishes, beam_search
+from genrec.decoding.beam import CodeScorer, Wishes, beam_search
 from genrec.decoding.boosts import BatchBoosts
 from genrec.decoding.bounded_lists import bounded_lists
-from genrec.decoding.cached_reader import CachedReader
-from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
+from genrec.decoding.engine import Engine, TorchEngine
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.path_scores import path_scores
 from genrec.decoding.rules import BatchRules, RowRules
-from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
-from genrec.decoding.vocabulary_normaliser import VocabularyNormaliser
 from genrec.errors import RequestError
-from genrec.model.code_head import CodeHead, Score
+from genrec.model.code_head import Score
 from genrec.model.generative import GenerativeModel
-from genrec.model.prompts import pad_left
 
 
 class GenerativeRanker:
@@ -32,11 +28,13 @@ class GenerativeRanker:
     to the codes they have in common with others (see ``NewItemShares``).
 
     Args:
-        model: The generative model; set to evaluation mode.
+        model: The generative model; its weights are the engine's to use.
         beam: Prefixes kept at each level; widened to k where k is larger.
         batch_size: Histories decoded at once.
         new_item_weight: Shares an item without training events gets; 0 leaves it to the model.
-        score: What the probabilities of a level add up to one over; see ``CodeHead``.
+        score: What the probabilities of a level add up to one over; see ``CodeHead``. An engine
+            that is given has its own.
+        engine: What runs the model; None runs it in this process.
     """
 
     name = "genrec"
@@ -49,43 +47,26 @@ class GenerativeRanker:
         batch_size: int = 64,
         new_item_weight: float = 1.0,
         score: Score = "level",
+        engine: Engine | None = None,
     ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
         self.model = model
         self.beam = beam
         self.batch_size = batch_size
-        self.score: Score = score
-        self._device = next(model.language_model.parameters()).device
+        self._engine = engine or TorchEngine(model, score)
+        self.score: Score = self._engine.score
+        self._device = self._engine.device
         self._trie = PrefixTrie.from_index(model.index, model.item_counts).to(self._device)
         self._shares = NewItemShares.of(
             self._trie, torch.from_numpy(model.item_counts), new_item_weight
         )
-        self._head = CodeHead(model.language_model, model.vocabulary)
-        self._normaliser = (
-            VocabularyNormaliser(model.language_model, self._head.softcap)
-            if score == "exact"
-            else None
-        )
-        self._decoder = (
-            TreeDecoder(model.language_model) if supports(model.language_model) else None
-        )
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
 
-    def _scorer(self, histories: Sequence[NDArray[np.int32]], width: int) -> LanguageModelScorer:
+    def _scorer(self, histories: Sequence[NDArray[np.int32]], width: int) -> CodeScorer:
         """Return what scores codes after histories, for at most so many beams a level."""
-        model = self.model
-        prompts = model.prompts.encode(histories, self._item_tokens)
-        # A few prompt widths only: every new shape costs set-up time and memory in bfloat16.
-        multiple = 4 * model.index.levels
-        arrays = pad_left(prompts, model.pad_token, multiple)
-        tokens, real = (torch.from_numpy(array).to(self._device) for array in arrays)
-        reader: Reader
-        if self._decoder is None:
-            reader = CachedReader(model.language_model, tokens, real)
-        else:
-            reader = self._decoder.start(tokens, real, width * (model.index.levels - 1))
-        return LanguageModelScorer(reader, self._head, self._normaliser)
+        prompts = self.model.prompts.encode(histories, self._item_tokens)
+        return self._engine.scorer(prompts, width)
 
     @torch.inference_mode()
     def code_scores(
@@ -97,7 +78,6 @@ class GenerativeRanker:
             histories: Catalogue rows per user, oldest first.
             rows: Catalogue row of one item a history.
         """
-        self.model.language_model.eval()
         codes = torch.from_numpy(self.model.index.codes[list(rows)].astype(np.int64))
         steps = [
             path_scores(
@@ -138,7 +118,6 @@ class GenerativeRanker:
         # Equal lengths side by side waste the least padding; answers go back in the given order.
         order = np.argsort([len(history) for history in histories], kind="stable")
         rankings: list[Ranking | None] = [None] * len(histories)
-        self.model.language_model.eval()
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size].tolist()
             answers = self._rank_batch(
