@@ -8,6 +8,7 @@ of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,6 +62,19 @@ def _speed(model: str) -> Callable[[argparse.Namespace], list[Row]]:
     return measure
 
 
+def _vllm(options: argparse.Namespace) -> list[Row]:
+    # vLLM computes on one thread unless the environment says otherwise.
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    shapes = [(100_000, *shape) for shape in NAMED]
+    return [
+        row
+        for model in ("tiny", "smollm2")
+        for row in compare_vllm(
+            model, shapes, repeats=options.repeats, seed=SEED, scores=("level", "exact")
+        )
+    ]
+
+
 _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "rules": lambda options: [random_cases(options.cases, SEED, options.quiet)],
     "tries": lambda _: tries((*SIZES, 10_000_000), SEED),
@@ -73,12 +87,7 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     ],
     "tiny": _speed("tiny"),
     "smollm2": _speed("smollm2"),
-    "vllm": lambda options: [
-        row for model in ("tiny", "smollm2") for row in compare_vllm(
-            model, [(100_000, *shape) for shape in NAMED], repeats=options.repeats, seed=SEED,
-            scores=("level", "exact"),
-        )
-    ],
+    "vllm": _vllm,
 }  # fmt: skip
 
 

@@ -10,11 +10,9 @@ of its answers is checked.
 """
 
 import os
-import shutil
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -74,11 +72,24 @@ class VllmEngine:
         self.score: Score = score
         self._vocabulary = model.vocabulary
         self._trie = PrefixTrie.from_index(model.index)
-        # The processor may live in another process, so it gets the trie as a file.
-        files = Path(mkdtemp(prefix="genrec-vllm-"))
-        weakref.finalize(self, shutil.rmtree, files)
+        # The processor may live in another process, so it gets the trie as a file. What vLLM reads
+        # it has read when it is open.
+        with TemporaryDirectory(prefix="genrec-vllm-") as files:
+            settings = self._settings(folder, Path(files), model, dtype)
+            self.llm = open_llm({**settings, **(options or {})}, device)
+        verify(self, model.prompts.before)
+
+    def _settings(
+        self, folder: Path, files: Path, model: GenerativeModel, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """Write what vLLM shall read and return its arguments."""
         self._trie.save(files)
-        settings = {
+        catalogue = {
+            "trie": str(files),
+            "vocabulary": model.vocabulary.to_dict(),
+            "score": self.score,
+        }
+        return {
             "model": str(_weights_alone(folder, files / "model")),
             "dtype": str(dtype).removeprefix("torch."),
             "max_model_len": _longest_prompt(model) + model.index.levels,
@@ -87,16 +98,8 @@ class VllmEngine:
             "enable_prefix_caching": True,
             "generation_config": "vllm",
             "use_tqdm_on_load": False,
-            "additional_config": {
-                "genrec": {
-                    "trie": str(files),
-                    "vocabulary": model.vocabulary.to_dict(),
-                    "score": score,
-                }
-            },
+            "additional_config": {"genrec": catalogue},
         }
-        self.llm = open_llm({**settings, **(options or {})}, device)
-        verify(self, model.prompts.before)
 
     def scorer(self, prompts: Sequence[NDArray[np.int64]], width: int) -> VllmScorer:
         """Return what scores codes after prompts; see ``Engine.scorer``."""
@@ -220,7 +223,8 @@ def _weights_alone(folder: Path, into: Path) -> Path:
     """Link the files of the language model into a folder: vLLM reads all arrays it finds in one."""
     into.mkdir()
     for path in sorted(folder.resolve().iterdir()):
-        if path.suffix != ".safetensors" or path.name.startswith("model"):
+        of_genrec = path.suffix == ".safetensors" and not path.name.startswith("model")
+        if path.is_file() and not of_genrec:
             (into / path.name).symlink_to(path)
     return into
 

@@ -16,6 +16,7 @@ from genrec.decoding.trie_scores import TrieScores
 from genrec.decoding.vllm_engine import VllmEngine
 from genrec.errors import ConfigError, DependencyError
 from genrec.model.generative import GenerativeModel
+from tests.model.test_language_model import pretrained
 from tests.tiny_run import trained
 
 # What vLLM and the packages it imports warn of is not ours to mend.
@@ -105,6 +106,24 @@ def test_a_device_that_vllm_was_not_built_for_is_refused(folder, model, device):
         pytest.skip("this vLLM was built for it")
     with pytest.raises(ConfigError, match="was built for"):
         opened(folder, model, device=device)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_merged_models_with_tied_and_separate_heads_give_the_lists_of_torch(tied, tmp_path):
+    language_model, tokenizer = pretrained(tied)
+    language_model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    base = f"train.language_model={tmp_path / 'base'}"
+    lora = ("train.lora.rank=4", "train.teacher_weight=0", "train.form=instruction")
+    folder = trained(tmp_path / "run", *SHAPE, base, *lora) / "model"
+    assert (folder / "adapter").is_dir()
+    model = GenerativeModel.load(folder, device=torch.device("cpu"), dtype=torch.float32)
+    assert model.language_model.config.tie_word_embeddings == tied
+    ours = GenerativeRanker(model, beam=8)
+    theirs = GenerativeRanker(model, beam=8, engine=opened(folder, model))
+    for found, want in zip(theirs.rank(HISTORIES, 8), ours.rank(HISTORIES, 8), strict=True):
+        assert found.items.tolist() == want.items.tolist()
+        np.testing.assert_allclose(found.scores, want.scores, atol=1e-3)
 
 
 @pytest.fixture
