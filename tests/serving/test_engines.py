@@ -193,6 +193,18 @@ def test_codes_of_given_items_are_scored(ranker, table):
     )
 
 
+def test_a_model_without_weights_is_the_same_but_for_them(run_folder):
+    meta = GenerativeModel.load(run_folder / "model", device=torch.device("meta"))
+    whole = GenerativeModel.load(run_folder / "model", device=torch.device("cpu"))
+    shapes = [
+        {name: (each.shape, each.dtype) for name, each in model.language_model.named_parameters()}
+        for model in (meta, whole)
+    ]
+    assert shapes[0] == shapes[1]
+    assert all(each.is_meta for each in meta.language_model.parameters())
+    assert (meta.index.codes == whole.index.codes).all()
+
+
 def test_an_engine_that_is_not_there_is_refused(run_folder):
     with pytest.raises(ConfigError, match="no engine 'magic', expected torch or vllm"):
         load_ranker(run_folder / "model", Runtime(device="cpu", engine="magic"))
