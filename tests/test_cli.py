@@ -188,7 +188,7 @@ def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_pa
     result = invoke(*arguments, "--set", "recommend.beam=7", "--set", "recommend.new_item_weight=2")
     assert result.exit_code == 0
     assert seen == {
-        "path": tmp_path, "device": "auto", "dtype": "auto", "beam": 7,
+        "path": tmp_path, "device": "auto", "dtype": "auto", "engine": "torch", "beam": 7,
         "new_item_weight": 2.0,
         "histories": [["i2", "zz"]], "k": 3, "exclude_seen": False,
     }  # fmt: skip

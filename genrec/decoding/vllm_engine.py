@@ -52,7 +52,8 @@ class VllmEngine:
         options: More arguments of ``vllm.LLM``, such as ``tensor_parallel_size``.
 
     Raises:
-        DependencyError: When vLLM is not installed, or does not keep to the catalogue.
+        DependencyError: When vLLM is not installed, cannot run the model, or does not keep to the
+            catalogue.
         ConfigError: When vLLM was built for another device.
     """
 
@@ -76,8 +77,14 @@ class VllmEngine:
         # it has read when it is open.
         with TemporaryDirectory(prefix="genrec-vllm-") as files:
             settings = self._settings(folder, Path(files), model, dtype)
-            self.llm = open_llm({**settings, **(options or {})}, device)
-        verify(self, model.prompts.before)
+            try:
+                self.llm = open_llm({**settings, **(options or {})}, device)
+                verify(self, model.prompts.before)
+            except (ValueError, RuntimeError) as error:
+                raise DependencyError(
+                    f"vLLM cannot run {folder} ({error}). If that is not for want of memory, it "
+                    "does not know this kind of model; set runtime.engine to torch."
+                ) from error
 
     def _settings(
         self, folder: Path, files: Path, model: GenerativeModel, dtype: torch.dtype

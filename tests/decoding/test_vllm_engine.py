@@ -108,6 +108,14 @@ def test_a_device_that_vllm_was_not_built_for_is_refused(folder, model, device):
         opened(folder, model, device=device)
 
 
+def test_a_model_that_vllm_cannot_run_is_refused_with_a_way_out(tmp_path):
+    """The CPU backend has no attention for heads of 8."""
+    narrow = trained(tmp_path / "run") / "model"
+    small = GenerativeModel.load(narrow, device=torch.device("meta"))
+    with pytest.raises(DependencyError, match="cannot run .* set runtime.engine to torch"):
+        opened(narrow, small)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_merged_models_with_tied_and_separate_heads_give_the_lists_of_torch(tied, tmp_path):
     language_model, tokenizer = pretrained(tied)
