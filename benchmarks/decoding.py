@@ -5,12 +5,13 @@ million items returned by a transformer; ``tries`` builds catalogues of up to te
 ``tiny`` and ``smollm2`` time the search beside ``generate`` of transformers; ``floor`` compares it
 with what the machine could do; ``parity`` compares lists; ``filters`` times rules that deny half of
 the items, or all but five; ``beams`` compares beam widths with exact lists, for trained models
-named by ``--runs``; ``returning`` times histories that grew by one item, read anew and reused. A
-step puts its rows in place of its old ones in ``results/decoding.json`` and
-``results/decoding.md``.
+named by ``--runs``; ``returning`` times histories that grew by one item, read anew and reused;
+``vllm`` times the search beside vLLM and needs its environment (docs/vllm.md). A step puts its rows
+in place of its old ones in ``results/decoding.json`` and ``results/decoding.md``.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from decoding_paths import count_paths
 from decoding_returning import returning
 from decoding_rules import random_cases
 from decoding_speed import compare, filters, parity, tries
+from decoding_vllm import compare_vllm
 from flow_rows import read_rows, stamp
 from results_file import RESULTS, cell, table, write_results
 
@@ -69,6 +71,19 @@ def _speed(model: str) -> Callable[[argparse.Namespace], list[Row]]:
     return measure
 
 
+def _vllm(options: argparse.Namespace) -> list[Row]:
+    # vLLM computes on one thread unless the environment says otherwise.
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    shapes = [(100_000, *shape) for shape in NAMED]
+    return [
+        row
+        for model in ("tiny", "smollm2")
+        for row in compare_vllm(
+            model, shapes, repeats=options.repeats, seed=SEED, scores=("level", "exact")
+        )
+    ]
+
+
 _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "rules": lambda options: [random_cases(options.cases, SEED, options.quiet)],
     "paths": lambda options: [
@@ -94,6 +109,7 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
         for row in floor(model, NAMED, 100_000, options.repeats, SEED)
     ],
     "beams": lambda options: beams(options.runs, options.users, SEED, options.quiet),
+    "vllm": _vllm,
 }  # fmt: skip
 
 

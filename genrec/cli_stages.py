@@ -129,6 +129,7 @@ def recommend(
         path,
         device=recipe.runtime.device,
         dtype=recipe.runtime.dtype,
+        engine=recipe.runtime.engine,
         beam=recipe.recommend.beam,
         new_item_weight=recipe.recommend.new_item_weight,
         score=recipe.recommend.score,
@@ -246,6 +247,7 @@ def serve(
         max_history=section.max_history,
         device=recipe.runtime.device,
         dtype=recipe.runtime.dtype,
+        engine=recipe.runtime.engine,
     )
 
 

@@ -297,6 +297,10 @@ class RuntimeConfig(Section):
         "auto", "Number type of pretrained language models."
     )
     threads: int = setting(0, "CPU threads; 0 takes what torch takes.", "threads", ge=0)
+    engine: Literal["torch", "vllm"] = setting(
+        "torch",
+        "What runs the language model in recommend and serve; vllm is an extra, see docs/vllm.md.",
+    )
 
 
 class Recipe(Section):

@@ -52,6 +52,7 @@ def runtime_of(recipe: Recipe, *, quiet: bool = False) -> Runtime:
         device=section.device,
         dtype=section.dtype,
         threads=section.threads,
+        engine=section.engine,
         quiet=quiet,
     )
 

@@ -23,6 +23,7 @@ class Runtime:
         dtype: ``float32``, ``bfloat16`` or ``auto`` for language models that are loaded.
         threads: CPU threads; 0 takes what torch takes.
         quiet: No progress bars.
+        engine: What runs language models when they recommend: ``torch`` or ``vllm``.
     """
 
     seed: int = 42
@@ -30,6 +31,7 @@ class Runtime:
     dtype: str = "auto"
     threads: int = 0
     quiet: bool = False
+    engine: str = "torch"
 
     def torch_device(self) -> "torch.device":
         """Return the device to compute on.

@@ -27,14 +27,11 @@ from genrec.config import Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking, RankingModel
-from genrec.decoding.model_trie import model_trie
-from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import from_rankings
-from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER
-from genrec.serving.recommender import loading_dtype
+from genrec.serving.engines import load_ranker
 from genrec.serving.shards import Shards
 from genrec.serving.short_lists import warn_of_short_lists
 
@@ -123,6 +120,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             lengths = np.array([len(ranking) for ranking in lists.rankings])
             warn_of_short_lists(lengths, section.k, name)
             facts = _facts(section, recipe.seed, lists, len(examples), len(histories))
+            if name == "genrec":
+                facts["engine"] = runtime.engine
             predictions = from_rankings(name, examples, lists.rankings, facts)
             predictions.save(partial, dataset.catalog.item_ids, user_ids)
             logger.info("%s: %d lists in %.1f s", name, len(examples), lists.seconds)
@@ -265,21 +264,19 @@ def _loader(
 def _generative(
     folder: Path, dataset: Dataset, section: RecommendConfig, runtime: Runtime
 ) -> RankingModel:
-    model = GenerativeModel.load(
-        folder, device=runtime.torch_device(), dtype=loading_dtype(runtime)
-    )
-    if model.catalog.item_ids != dataset.catalog.item_ids:
-        raise ArtifactError(
-            f"{folder} names other items than the run's dataset; run `genrec train` again."
-        )
-    return GenerativeRanker(
-        model,
+    ranker = load_ranker(
+        folder,
+        runtime,
         beam=max(section.beam, section.k),
         batch_size=section.batch_size,
         new_item_weight=section.new_item_weight,
         score=section.score,
-        trie=model_trie(model, folder),
     )
+    if ranker.model.catalog.item_ids != dataset.catalog.item_ids:
+        raise ArtifactError(
+            f"{folder} names other items than the run's dataset; run `genrec train` again."
+        )
+    return ranker
 
 
 def _facts(

@@ -5,25 +5,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.cf.popularity import Popularity
 from genrec.data.catalog import Catalog
 from genrec.data.ranking import Ranking, RankingModel
-from genrec.decoding.model_trie import model_trie
 from genrec.decoding.prefix_cache import PrefixCacheStats
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ArtifactError, RequestError
 from genrec.model.code_head import Score
-from genrec.model.generation import with_generation
-from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER, latest
 from genrec.semantic_ids.item_index import ItemIndex
+from genrec.serving.engines import load_ranker
 from genrec.serving.popular_lists import popular_list
 from genrec.serving.request import check_request, rules_of_each
 from genrec.serving.rules import RuleBook, Rules, in_words
@@ -102,6 +99,7 @@ class Recommender:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        engine: str = "torch",
         beam: int = 50,
         batch_size: int = 64,
         new_item_weight: float = 1.0,
@@ -118,6 +116,7 @@ class Recommender:
             device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
             dtype: ``float32``, ``bfloat16`` or ``auto``, which keeps what was saved where the
                 machine is fast at it.
+            engine: ``torch``, or ``vllm`` where it is installed.
             beam: Beam width; widened to k where k is larger.
             batch_size: Histories decoded at once.
             new_item_weight: How many items' share an item gets that no training event names;
@@ -130,27 +129,24 @@ class Recommender:
         Raises:
             ArtifactError: When there is no whole model in the folder, or the generations of the
                 index belong to another model.
-            ConfigError: When the device is not on this machine.
+            ConfigError: When the device is not on this machine, or there is no such engine.
+            DependencyError: When the engine is not installed.
             RequestError: When ``prefix_cache_bytes`` has no room for two items.
         """
         folder = model_folder(Path(path))
-        runtime = Runtime(device=device, dtype=dtype)
-        model = GenerativeModel.load(
-            folder, device=runtime.torch_device(), dtype=loading_dtype(runtime)
+        ranker = load_ranker(
+            folder,
+            Runtime(device=device, dtype=dtype, engine=engine),
+            generation=newest_generation(Path(path)),
+            beam=beam,
+            batch_size=batch_size,
+            new_item_weight=new_item_weight,
+            score=score,
+            prefix_cache_bytes=prefix_cache_bytes,
         )
-        generation = newest_generation(Path(path))
-        if generation is not None:
-            model = with_generation(model, generation)
+        model = ranker.model
         return cls(
-            GenerativeRanker(
-                model,
-                beam=beam,
-                batch_size=batch_size,
-                new_item_weight=new_item_weight,
-                score=score,
-                trie=model_trie(model, folder),
-                prefix_cache_bytes=prefix_cache_bytes,
-            ),
+            ranker,
             model.catalog,
             model.item_counts,
             model_digest=artifacts.read_manifest(folder, "model").digest,
@@ -350,13 +346,6 @@ def newest_generation(path: Path) -> Path | None:
         return None
     newest = latest(path)
     return None if newest == path / "index" else newest
-
-
-def loading_dtype(runtime: Runtime) -> torch.dtype | None:
-    """Return the number type to load weights in; None keeps the one they were saved in."""
-    if runtime.dtype == "auto" and runtime.torch_dtype() == torch.bfloat16:
-        return None
-    return runtime.torch_dtype()
 
 
 def _fallback(history: Sequence[str], known: NDArray[np.int32], rules: Rules) -> str | None:

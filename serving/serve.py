@@ -29,6 +29,7 @@ def serve(
     max_history: int = 1000,
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "torch",
 ) -> None:
     """Serve a trained model over HTTP until the process is told to stop (Ctrl+C or SIGTERM).
 
@@ -46,11 +47,13 @@ def serve(
         max_history: Longest history a request may send.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
         dtype: ``float32``, ``bfloat16`` or ``auto``.
+        engine: ``torch``, or ``vllm`` where it is installed.
 
     Raises:
         ConfigError: When the address cannot be used.
         ArtifactError: When there is no whole model in the folder.
         RequestError: When ``prefix_cache_bytes`` has no room for two items.
+        DependencyError: When the engine is not installed.
     """
     # The address is taken before the model is loaded: a port in use is told at once.
     with open_socket(host, port) as listener:
@@ -58,6 +61,7 @@ def serve(
             path,
             device=device,
             dtype=dtype,
+            engine=engine,
             beam=beam,
             new_item_weight=new_item_weight,
             score=score,

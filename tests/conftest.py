@@ -1,6 +1,17 @@
+from importlib.util import find_spec
+
 import pytest
 
 from tests.tiny_run import invoke, tiny
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs vLLM where it is not installed; it has an environment of its own."""
+    if find_spec("vllm") is None:
+        reason = pytest.mark.skip(reason="vLLM is not installed; see docs/vllm.md")
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(reason)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ decoding_paths = importlib.import_module("decoding_paths")
 decoding_returning = importlib.import_module("decoding_returning")
 decoding_rules = importlib.import_module("decoding_rules")
 decoding_speed = importlib.import_module("decoding_speed")
+decoding_vllm = importlib.import_module("decoding_vllm")
 sys.path.remove(str(BENCHMARKS))
 
 
@@ -73,6 +74,22 @@ def test_a_comparison_has_a_row_a_shape():
         assert row["times_faster_exact"] == pytest.approx(ratio, abs=0.1)
         assert 0 < row["masks_share"] < 1 and 0 < row["selection_share"] < 1
         assert 0.1 < row["peak_gib"] < 20
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_vllm_is_timed_on_the_same_search():
+    torch.set_num_threads(1)
+    shapes = [(200, 1, 4, 8), (200, 2, 3, 8)]
+    rows = decoding_vllm.compare_vllm("tiny", shapes, repeats=1, seed=1, scores=("level",))
+    assert [(row["batch"], row["beams"]) for row in rows] == [(1, 4), (2, 3)]
+    for row in rows:
+        for side in ("vllm_search", "vllm_engine"):
+            # bfloat16 may swap the last of a list; a search without the constraint shares nothing.
+            assert row[f"{side}_overlap"] >= 0.6
+            ratio = row[f"{side}_milliseconds"] / row["ours_milliseconds"]
+            assert row[f"{side}_over_ours"] == pytest.approx(ratio, abs=0.01)
 
 
 def test_filters_are_timed_on_a_search_that_is_filtered(monkeypatch):

@@ -189,7 +189,7 @@ def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_pa
     result = invoke(*arguments, *(part for each in settings for part in ("--set", each)))
     assert result.exit_code == 0
     assert seen == {
-        "path": tmp_path, "device": "auto", "dtype": "auto", "beam": 7,
+        "path": tmp_path, "device": "auto", "dtype": "auto", "engine": "torch", "beam": 7,
         "new_item_weight": 2.0, "score": "exact",
         "histories": [["i2", "zz"]], "k": 3, "exclude_seen": False,
     }  # fmt: skip

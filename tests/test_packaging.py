@@ -1,3 +1,4 @@
+import ast
 import subprocess
 import sys
 import tomllib
@@ -64,6 +65,21 @@ def test_stages_form_a_line_and_have_their_section():
     assert len(made) == len(STAGES)
     with pytest.raises(KeyError):
         stage_of("serve")
+
+
+def test_vllm_is_imported_by_one_module_that_is_looked_up_by_name():
+    """So that nothing but its engine pays for it, and all else works without it."""
+    importers, imported = set(), set()
+    for path in (path for folder in FOLDERS.values() for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= set(names)
+            if any(name.split(".")[0] == "vllm" for name in names):
+                importers.add(path.name)
+    assert importers == {"vllm_processor.py"}
+    assert "genrec.decoding.vllm_processor" not in imported
+    assert "genrec.decoding.vllm_scorer" in imported
 
 
 def test_the_command_is_the_entry_point():

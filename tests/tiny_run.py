@@ -18,12 +18,19 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def tiny():
-    return [part for override in TINY for part in ("--set", override)]
+def tiny(*overrides):
+    return [part for override in (*TINY, *overrides) for part in ("--set", override)]
 
 
-def trained(folder):
-    """Run the flow up to a trained model and return the run folder."""
-    done = invoke("run", "quickstart-fast", "--run", folder, "--until", "train", "-q", *tiny())
+def trained(folder, *overrides):
+    """Run the flow up to a trained model and return the run folder.
+
+    Args:
+        folder: The run folder.
+        overrides: More keys of the recipe, as ``key=value``.
+    """
+    done = invoke(
+        "run", "quickstart-fast", "--run", folder, "--until", "train", "-q", *tiny(*overrides)
+    )
     assert done.exit_code == 0, done.stderr
     return folder

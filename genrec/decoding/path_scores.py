@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from genrec.decoding.language_model_scorer import LanguageModelScorer
+from genrec.decoding.beam import CodeScorer
 
 
-def path_scores(scorer: LanguageModelScorer, codes: Tensor) -> Tensor:
+def path_scores(scorer: CodeScorer, codes: Tensor) -> Tensor:
     """Return the log-probability of each code of one item a request.
 
     Args:

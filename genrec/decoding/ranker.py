@@ -1,6 +1,5 @@
 """Ranked lists from a generative model, many histories at a time."""
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,26 +7,18 @@ import torch
 from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
-from genrec.decoding.beam import Wishes, beam_search
+from genrec.decoding.beam import CodeScorer, Wishes, beam_search
 from genrec.decoding.boosts import BatchBoosts
 from genrec.decoding.bounded_lists import bounded_lists
-from genrec.decoding.cached_reader import CachedReader
-from genrec.decoding.encoder_decoder import check_supported, encoder_decoder_reader
-from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
+from genrec.decoding.engine import Engine, TorchEngine
 from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.path_scores import path_scores
-from genrec.decoding.prefix_cache import PrefixCache, PrefixCacheStats
-from genrec.decoding.reusing_reader import ReusingReader
+from genrec.decoding.prefix_cache import PrefixCacheStats
 from genrec.decoding.rules import BatchRules, RowRules
-from genrec.decoding.tree_decoder import TreeDecoder, supports
 from genrec.decoding.trie import PrefixTrie
-from genrec.decoding.vocabulary_normaliser import VocabularyNormaliser
 from genrec.errors import RequestError
-from genrec.model.code_head import CodeHead, Score, trained_score
+from genrec.model.code_head import Score
 from genrec.model.generative import GenerativeModel
-from genrec.model.prompts import pad_left, pad_right
-
-logger = logging.getLogger(__name__)
 
 
 class GenerativeRanker:
@@ -38,15 +29,15 @@ class GenerativeRanker:
     to the codes they have in common with others (see ``NewItemShares``).
 
     Args:
-        model: The generative model; set to evaluation mode.
+        model: The generative model; its weights are the engine's to use.
         beam: Prefixes kept at each level; widened to k where k is larger.
         batch_size: Histories decoded at once.
         new_item_weight: Shares an item without training events gets; 0 leaves it to the model.
         score: What the probabilities of a level add up to one over, see ``CodeHead``; None takes
-            what the model was trained for, as its folder says.
+            what the model was trained for, as its folder says. An engine that is given has its own.
         trie: The catalogue, see ``model_trie``; None builds it.
-        prefix_cache_bytes: Memory for what was read of earlier histories, so that one that begins
-            in the same way is read from there on; 0 keeps nothing. See ``PrefixCache``.
+        prefix_cache_bytes: See ``TorchEngine``.
+        engine: What runs the model; None runs it in this process.
 
     Attributes:
         score: That of the answers.
@@ -64,72 +55,27 @@ class GenerativeRanker:
         score: Score | None = None,
         trie: PrefixTrie | None = None,
         prefix_cache_bytes: int = 0,
+        engine: Engine | None = None,
     ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
         self.model = model
         self.beam = beam
         self.batch_size = batch_size
-        self.score = score or trained_score(model.facts)
-        if model.is_encoder_decoder:
-            check_supported(model.language_model)
-        self._device = next(model.language_model.parameters()).device
+        self._engine = engine or TorchEngine(model, score, prefix_cache_bytes=prefix_cache_bytes)
+        self.score: Score = self._engine.score
+        self._device = self._engine.device
         trie = trie or PrefixTrie.from_index(model.index, model.item_counts)
         self._trie = trie.to(self._device)
         self._shares = NewItemShares.of(
             self._trie, torch.from_numpy(model.item_counts), new_item_weight
         )
-        self._head = CodeHead(model.language_model, model.vocabulary)
-        self._normaliser = (
-            VocabularyNormaliser(model.language_model, self._head.softcap)
-            if self.score == "exact"
-            else None
-        )
-        self._decoder = (
-            TreeDecoder(model.language_model) if supports(model.language_model) else None
-        )
-        self._prefixes = self._prefix_cache(prefix_cache_bytes)
         self._item_tokens = model.vocabulary.tokens(model.index.codes)
 
-    def _prefix_cache(self, limit: int) -> PrefixCache | None:
-        if limit == 0:
-            return None
-        if limit < 0:
-            raise RequestError(f"prefix_cache_bytes must be 0 or more, got {limit}.")
-        if self._decoder is None or not self._decoder.reusable:
-            logger.info("this language model reads every history whole: prefix_cache_bytes is idle")
-            return None
-        block = self.model.index.levels + len(self.model.prompts.between)
-        return PrefixCache(self._decoder, block, limit)
-
-    def _scorer(self, histories: Sequence[NDArray[np.int32]], width: int) -> LanguageModelScorer:
+    def _scorer(self, histories: Sequence[NDArray[np.int32]], width: int) -> CodeScorer:
         """Return what scores codes after histories, for at most so many beams a level."""
-        model = self.model
-        prompts = model.prompts.encode(histories, self._item_tokens)
-        # A few prompt widths only: every new shape costs set-up time and memory in bfloat16.
-        multiple = 4 * model.index.levels
-        beams = width * (model.index.levels - 1)
-        reader: Reader
-        if self._decoder is not None and self._prefixes is not None:
-            reader = ReusingReader(
-                self._decoder,
-                self._prefixes,
-                prompts,
-                pad=model.pad_token,
-                multiple=multiple,
-                beams=beams,
-            )
-            return LanguageModelScorer(reader, self._head, self._normaliser)
-        pad = pad_right if model.is_encoder_decoder else pad_left
-        arrays = pad(prompts, model.pad_token, multiple)
-        tokens, real = (torch.from_numpy(array).to(self._device) for array in arrays)
-        if model.is_encoder_decoder:
-            reader = encoder_decoder_reader(model.language_model, tokens, real)
-        elif self._decoder is None:
-            reader = CachedReader(model.language_model, tokens, real)
-        else:
-            reader = self._decoder.start(tokens, real, beams)
-        return LanguageModelScorer(reader, self._head, self._normaliser)
+        prompts = self.model.prompts.encode(histories, self._item_tokens)
+        return self._engine.scorer(prompts, width)
 
     @torch.inference_mode()
     def code_scores(
@@ -141,7 +87,6 @@ class GenerativeRanker:
             histories: Catalogue rows per user, oldest first.
             rows: Catalogue row of one item a history.
         """
-        self.model.language_model.eval()
         codes = torch.from_numpy(self.model.index.codes[list(rows)].astype(np.int64))
         steps = [
             path_scores(
@@ -182,7 +127,6 @@ class GenerativeRanker:
         # Equal lengths side by side waste the least padding; answers go back in the given order.
         order = np.argsort([len(history) for history in histories], kind="stable")
         rankings: list[Ranking | None] = [None] * len(histories)
-        self.model.language_model.eval()
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size].tolist()
             answers = self._rank_batch(
@@ -234,7 +178,7 @@ class GenerativeRanker:
     @property
     def prefix_cache_stats(self) -> PrefixCacheStats | None:
         """What was reused of earlier histories; None where nothing is kept."""
-        return None if self._prefixes is None else self._prefixes.stats
+        return self._engine.prefix_cache_stats
 
     @property
     def trie(self) -> PrefixTrie:

@@ -18,6 +18,7 @@ def auto_model(
     dtype: torch.dtype | str,
     revision: str | None = None,
     local_files_only: bool = False,
+    empty: bool = False,
 ) -> PreTrainedModel:
     """Load a causal or an encoder-decoder language model, whichever lies there.
 
@@ -26,6 +27,7 @@ def auto_model(
         dtype: Number type of the weights; ``auto`` keeps what was saved.
         revision: Pinned revision of a hub id.
         local_files_only: Never ask the hub.
+        empty: Read no weights, only the shape: they are on the ``meta`` device.
 
     Raises:
         OSError: When there is no such model.
@@ -34,6 +36,12 @@ def auto_model(
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     config = AutoConfig.from_pretrained(source, **where)
     kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    if empty:
+        with torch.device("meta"):
+            shape: PreTrainedModel = kind.from_config(
+                config, dtype=config.dtype if dtype == "auto" else dtype
+            )
+        return shape
     model: PreTrainedModel = kind.from_pretrained(
         source, dtype=dtype, use_safetensors=True, **where
     )

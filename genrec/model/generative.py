@@ -94,7 +94,8 @@ class GenerativeModel:
 
         Args:
             folder: What the train stage wrote.
-            device: Where to put the language model.
+            device: Where to put the language model; ``meta`` reads its shape and no weights, for
+                engines that read them themselves.
             dtype: Number type of its weights; None keeps what was saved.
 
         Raises:
@@ -103,13 +104,8 @@ class GenerativeModel:
         folder = Path(folder)
         artifacts.verify(folder, "model")
         body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
-        language_model: Any
-        with without_progress_bars():
-            language_model = auto_model(folder, dtype=dtype or "auto", local_files_only=True)
-        language_model.to(device)
-        language_model.eval()
         return cls(
-            language_model=language_model,
+            language_model=_language_model(folder, device, dtype),
             tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
             vocabulary=SidVocabulary.from_dict(body["vocabulary"]),
             index=ItemIndex.load(folder),
@@ -118,3 +114,16 @@ class GenerativeModel:
             item_counts=load_file(folder / "item_counts.safetensors")["item_counts"],
             facts=body["facts"],
         )
+
+
+def _language_model(
+    folder: Path, device: torch.device, dtype: torch.dtype | None
+) -> PreTrainedModel:
+    with without_progress_bars():
+        language_model: Any = auto_model(
+            folder, dtype=dtype or "auto", local_files_only=True, empty=device.type == "meta"
+        )
+    language_model.to(device)
+    language_model.eval()
+    ready: PreTrainedModel = language_model
+    return ready

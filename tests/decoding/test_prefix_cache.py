@@ -288,7 +288,7 @@ def test_a_limit_that_holds_nothing_is_refused(limit, words):
 def test_a_model_that_is_left_to_the_library_reads_all(monkeypatch):
     model = generative()
     plain = GenerativeRanker(model, beam=4)
-    monkeypatch.setattr("genrec.decoding.ranker.supports", lambda model: False)
+    monkeypatch.setattr("genrec.decoding.engine.supports", lambda model: False)
     ranker = GenerativeRanker(model, beam=4, prefix_cache_bytes=ROOM)
     assert ranker.prefix_cache_stats is None
     assert_same(ranker, plain, [rows(1, 2, 3)])

@@ -8,6 +8,7 @@ from genrec import artifacts
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.data.ranking import Ranking
+from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import Predictions, check
 from genrec.runtime import Runtime
@@ -122,14 +123,14 @@ def test_k_beyond_the_catalogue_gives_what_is_left(folder, caplog):
 def counted(monkeypatch):
     """Chunks of 3 examples, and a list of how many histories each call ranked."""
     calls = []
-    inner = export.GenerativeRanker.rank
+    inner = GenerativeRanker.rank
 
     def rank(self, histories, k, *, exclude=None):
         calls.append(len(histories))
         return inner(self, histories, k, exclude=exclude)
 
     monkeypatch.setattr(export, "CHUNK", 3)
-    monkeypatch.setattr(export.GenerativeRanker, "rank", rank)
+    monkeypatch.setattr(GenerativeRanker, "rank", rank)
     return calls
 
 
