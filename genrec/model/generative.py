@@ -52,6 +52,12 @@ class GenerativeModel:
                 f"the index names {len(self.index)} items and the counts {len(self.item_counts)}, "
                 f"the catalogue has {len(self.catalog)}; run index and train again."
             )
+        if self.vocabulary.level_sizes != self.index.level_sizes:
+            raise ArtifactError(
+                f"the model has tokens for levels of {self.vocabulary.level_sizes} codes, the "
+                f"index has levels of {self.index.level_sizes}; they do not belong together. Run "
+                "train again."
+            )
         rows = self.language_model.get_output_embeddings().weight.shape[0]
         if self.vocabulary.first_token + sum(self.index.level_sizes) > rows:
             raise ArtifactError(

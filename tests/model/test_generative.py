@@ -1,5 +1,7 @@
 """A model folder gives back the model that was saved, whatever its architecture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,3 +81,10 @@ def test_an_encoder_reads_a_whole_text():
     model.tokenizer.bos_token = model.tokenizer.eos_token = None
     with pytest.raises(ConfigError, match="neither a bos nor an eos"):
         Prompts.build("stream", 8, model.tokenizer, encoder=True)
+
+
+def test_an_index_of_other_levels_than_the_tokens_is_refused():
+    model = tiny_model(ItemIndex(CODES, (4, 4), {}), "llama")
+    other = ItemIndex(np.concatenate([CODES, CODES], axis=1), (4, 4, 4, 4), {})
+    with pytest.raises(ArtifactError, match=r"levels of \(4, 4\) codes, the index has levels of"):
+        replace(model, index=other)
