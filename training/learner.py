@@ -99,8 +99,8 @@ def prepare(
             "base_model": config.language_model or "from scratch",
             "revision": config.revision,
             "form": config.form,
-            # The loss is over the codes of a level, so these are the probabilities learnt.
-            "score": "level",
+            # The loss of instructions is over all words, that of streams over the codes of a level.
+            "score": "exact" if config.form == "instruction" else "level",
             "parameters": sum(p.numel() for p in language_model.parameters()),
             "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
             **facts,

@@ -208,6 +208,7 @@ def test_lora_on_a_local_model_with_instructions_learns(run_folder, small_index,
     assert str(small_index.level_sizes) in card
     model = GenerativeModel.load(folder, device=CPU)
     assert model.facts["trained_parameters"] < model.facts["parameters"]
+    assert model.facts["score"] == "exact"
     texts = model.tokenizer.convert_ids_to_tokens(model.vocabulary.tokens(small_index.codes)[0])
     assert texts == ["<a_0>", "<b_0>"]
 
