@@ -41,6 +41,10 @@ RETURNING = tuple((batch, 20, prompt) for batch in (1, 16) for prompt in (128, 5
 NOTES = {
     "seeds": str(SEED),
     "noise": "medians; fastest and slowest run beside them; generate is run once after one unseen",
+    "ratios": "times_faster_exact compares like with like; times_faster_level compares level "
+    "scores with generate, whose probabilities are over the whole vocabulary",
+    "memory": "peak_gib is that of one exact search; where generate is timed, its table of "
+    "prefixes is in it",
     "models": "untrained, of the named shape, bfloat16; parity in float32",
 }
 

@@ -1,6 +1,6 @@
 """How far the search is from what the machine could do, and where the rest of the time goes.
 
-A pass through the model has to read its weights and the keys and values of the prompts, and to do
+A pass through the model has to read its weights and the keys and values so far, and to do
 the operations of its matrices; it can't take less than the longer of both at the speeds measured
 here. The floor of a search is the sum over its passes.
 """
@@ -70,11 +70,11 @@ def passes(
     first += 2 * 2 * queries * batch * ((layers - 1) * prompt * (prompt + 1) / 2 + prompt)
     rows = [(float(weights), float(first))]
     for level in range(1, LEVELS):
-        seen = prompt + width * level
         beams = batch * width
         work = 2 * beams * (layers * (cached + other) + head)
-        work += 2 * 2 * queries * layers * beams * seen
-        cache = 2 * 2 * keys * layers * batch * seen
+        # A beam has to look at the prompt and its own path; the paths of all have to be read.
+        work += 2 * 2 * queries * layers * beams * (prompt + level)
+        cache = 2 * 2 * keys * layers * batch * (prompt + width * level)
         rows.append((float(weights + cache), float(work)))
     return rows
 

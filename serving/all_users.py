@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Users of a shard: what a killed job loses at most.
 SHARD = 512
+# What shards hold besides: the place of the user, and whether its scores are counts.
+_OWN = {"user": pl.Int64, "counted": pl.Boolean}
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
 
 
@@ -49,7 +51,7 @@ def recommend_all(
         run_folder: Has the dataset.
         recommender: What answers; of the same run, perhaps with a later catalogue.
         output: Parquet file to write: ``user_id``, ``item_id``, ``score``, ``rank`` (from 1), user
-            by user as in the dataset.
+            by user as in the dataset. The file's metadata name the score (``genrec.score``).
         k: Items wanted for each user.
         rules: What the lists may hold.
         quiet: No progress bar.
@@ -85,11 +87,13 @@ def recommend_all(
             progress.update(task, completed=done, description=f"users ({rate:,.0f} a second)")
     with replacing(output) as partial:
         frames = [pl.read_parquet(parts / f"{number:06d}.parquet") for number in range(len(shards))]
-        whole = pl.concat([pl.DataFrame(schema={**SCHEMA, "user": pl.Int64}), *frames])
-        whole.sort("user", "rank").drop("user").write_parquet(partial)
+        whole = pl.concat([pl.DataFrame(schema={**SCHEMA, **_OWN}), *frames])
+        facts = {"genrec.score": str(recommender.settings.get("score", recommender.ranker.name))}
+        whole.sort("user", "rank").drop(_OWN).write_parquet(partial, metadata=facts)
     shutil.rmtree(parts)
     lengths = np.bincount(whole["user"].to_numpy(), minlength=len(order))
     warn_of_short_lists(lengths, k, str(output))
+    _warn_of_fallbacks(whole, output)
     logger.info("%s: lists for %d users, %.1f s", output, done, time.perf_counter() - begun)
     return output
 
@@ -101,8 +105,10 @@ def _parts(run_folder: Path, recommender: Recommender, output: Path, k: int, rul
         "model": recommender.model_digest,
         "index": recommender.index_digest,
         "ranker": recommender.ranker.name,
+        "settings": recommender.settings,
         "k": k,
         "rules": asdict(rules),
+        "named": {name: recommender.rule_book.digest(name) for name in rules.named},
     }
     key = hashlib.sha256(json.dumps(job, sort_keys=True, default=list).encode()).hexdigest()
     parts = output.with_name(f"{output.name}.parts")
@@ -146,11 +152,22 @@ def _table(
 ) -> pl.DataFrame:
     """Return one row an item of every list."""
     rows = [
-        (dataset.user_ids[user], item.item_id, item.score, item.rank, user)
+        (dataset.user_ids[user], item.item_id, item.score, item.rank, user, answer.score == "count")
         for user, answer in zip(users, answers, strict=True)
         for item in answer.items
     ]
-    return pl.DataFrame(rows, schema={**SCHEMA, "user": pl.Int64}, orient="row")
+    return pl.DataFrame(rows, schema={**SCHEMA, **_OWN}, orient="row")
+
+
+def _warn_of_fallbacks(whole: pl.DataFrame, output: Path) -> None:
+    counted = whole.filter("counted")["user"].n_unique()
+    if counted:
+        logger.warning(
+            "%s: %d users have no item left that the model knows; they got the most popular items, "
+            "whose scores are counts.",
+            output,
+            counted,
+        )
 
 
 def _progress(quiet: bool) -> Progress:

@@ -1,5 +1,6 @@
 """A trained model as a ranker, run by the engine that the recipe names."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -7,11 +8,14 @@ import torch
 from genrec.decoding.engine import Engine, TorchEngine
 from genrec.decoding.model_trie import model_trie
 from genrec.decoding.ranker import GenerativeRanker
+from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ConfigError
-from genrec.model.code_head import Score, trained_score
+from genrec.model.code_head import Score
 from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 def load_ranker(
@@ -49,27 +53,37 @@ def load_ranker(
     model = GenerativeModel.load(folder, device=device, dtype=_loading_dtype(runtime))
     if generation is not None:
         model = with_generation(model, generation)
+    if prefix_cache_bytes and not in_torch:
+        logger.info("vLLM keeps what it read by its own rules: prefix_cache_bytes is idle")
+    trie = model_trie(model, folder)
     engine: Engine = (
         TorchEngine(model, score, prefix_cache_bytes=prefix_cache_bytes)
         if in_torch
-        else _vllm(folder, model, runtime, score or trained_score(model.facts))
+        else _vllm(folder, model, runtime, score, trie)
     )
     return GenerativeRanker(
         model,
         beam=beam,
         batch_size=batch_size,
         new_item_weight=new_item_weight,
-        trie=model_trie(model, folder),
+        trie=trie,
         engine=engine,
     )
 
 
-def _vllm(folder: Path, model: GenerativeModel, runtime: Runtime, score: Score) -> Engine:
+def _vllm(
+    folder: Path, model: GenerativeModel, runtime: Runtime, score: Score | None, trie: PrefixTrie
+) -> Engine:
     # Here, for it is an extra that takes seconds to import.
     from genrec.decoding.vllm_engine import VllmEngine
 
     return VllmEngine(
-        folder, model, dtype=model.language_model.dtype, device=runtime.device, score=score
+        folder,
+        model,
+        dtype=model.language_model.dtype,
+        device=runtime.device,
+        score=score,
+        trie=trie,
     )
 
 

@@ -29,6 +29,8 @@ from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking, RankingModel
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import from_rankings
+from genrec.model.code_head import trained_score
+from genrec.model.generative import saved_facts
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER
 from genrec.serving.engines import load_ranker
@@ -93,6 +95,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             "config": section.model_dump(mode="json"),
             "seed": recipe.seed,
             "version": __version__,
+            "runtime": [runtime.engine, runtime.device, runtime.dtype],
             "inputs": {name: artifacts.read_manifest(path).digest for name, path in inputs.items()},
         },
     )
@@ -122,6 +125,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             facts = _facts(section, recipe.seed, lists, len(examples), len(histories))
             if name == "genrec":
                 facts["engine"] = runtime.engine
+                facts["score"] = section.score or trained_score(saved_facts(inputs["model"]))
             predictions = from_rankings(name, examples, lists.rankings, facts)
             predictions.save(partial, dataset.catalog.item_ids, user_ids)
             logger.info("%s: %d lists in %.1f s", name, len(examples), lists.seconds)

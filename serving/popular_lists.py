@@ -1,11 +1,12 @@
 """The most popular items that rules leave, for requests the model has nothing to go by."""
 
-from collections import Counter
+from itertools import islice
 
 import numpy as np
 
 from genrec.cf.popularity import Popularity
 from genrec.data.ranking import Ranking
+from genrec.decoding.bounded_lists import Room
 from genrec.decoding.rules import RowRules
 from genrec.decoding.trie import PrefixTrie
 
@@ -20,30 +21,10 @@ def popular_list(popularity: Popularity, trie: PrefixTrie, rules: RowRules, k: i
         k: Items wanted.
     """
     order = popularity.order[rules.eligible(trie.items)[popularity.order]]
-    bounds = [(bound.groups, bound.most) for bound in rules.bounds]
-    if rules.most_per_code is not None:
-        first = trie.nodes_of_leaves(0, trie.leaf_of_item).cpu().numpy()
-        bounds.append((first, rules.most_per_code))
+    bounds = rules.all_bounds(trie)
     if bounds:
-        order = _within(order, bounds, k)
+        room = Room(bounds)
+        fitting = (row for row in order.tolist() if room.take(row))
+        order = np.array([*islice(fitting, k)], dtype=np.int32)
     items = order[:k]
     return Ranking(items, popularity.counts[items].astype(np.float32))
-
-
-def _within(order: np.ndarray, bounds: list[tuple[np.ndarray, int]], k: int) -> np.ndarray:
-    """Return the first k rows of an order that keep to all bounds."""
-    counts: list[Counter[int]] = [Counter() for _ in bounds]
-    taken: list[int] = []
-    for row in order.tolist():
-        groups = [int(groups[row]) for groups, _ in bounds]
-        room = all(
-            group < 0 or count[group] < most
-            for group, count, (_, most) in zip(groups, counts, bounds, strict=True)
-        )
-        if room:
-            taken.append(row)
-            for group, count in zip(groups, counts, strict=True):
-                count[group] += 1
-        if len(taken) == k:
-            break
-    return np.array(taken, dtype=np.int32)

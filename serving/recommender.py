@@ -1,6 +1,6 @@
 """Recommendations from a trained model: outside ids in, titles, scores and plain words out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,7 @@ class Recommender:
         item_counts: int64[n_items], training events of each item; orders the popularity fallback.
         model_digest: What identifies the model's content.
         index_digest: What identifies the semantic IDs that are served.
+        settings: What else the lists depend on, such as the beam width; plain values.
 
     Example:
         >>> from genrec import Recommender
@@ -84,7 +85,9 @@ class Recommender:
         *,
         model_digest: str,
         index_digest: str,
+        settings: Mapping[str, str | float | None] | None = None,
     ) -> None:
+        self.settings = dict(settings or {})
         self.ranker = ranker
         self.catalog = catalog
         self.model_digest = model_digest
@@ -151,6 +154,14 @@ class Recommender:
             model.item_counts,
             model_digest=artifacts.read_manifest(folder, "model").digest,
             index_digest=str(model.facts.get("generation_digest", model.facts["index_digest"])),
+            settings={
+                "device": device,
+                "dtype": dtype,
+                "engine": engine,
+                "beam": beam,
+                "new_item_weight": new_item_weight,
+                "score": ranker.score,
+            },
         )
 
     @property

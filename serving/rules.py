@@ -1,5 +1,6 @@
 """What a list may hold, in the words of those who ask: ids and attributes, not rows."""
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
-from genrec.decoding.attribute_filter import matching
+from genrec.decoding.attribute_filter import matching, plain_numbers
 from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.rules import Bound, RowRules
 from genrec.decoding.trie import PrefixTrie
@@ -113,6 +114,9 @@ class RuleBook:
     def change(self, name: str, item_ids: Sequence[str], inside: bool) -> list[str]:
         """Put items into a named set, or take them out; the next request keeps to it.
 
+        A search that is going on may see the change half way: its list keeps to one of both and
+        can be shorter than k.
+
         Returns:
             The ids that the catalogue does not have; they are left out.
 
@@ -123,6 +127,14 @@ class RuleBook:
         rows, unknown = self.catalog.rows(item_ids)
         self._set(name).set(np.asarray(rows, dtype=np.int64), inside)
         return unknown
+
+    def digest(self, name: str) -> str:
+        """Return what identifies the items that a named set holds now.
+
+        Raises:
+            RequestError: When there is no set of this name.
+        """
+        return hashlib.sha256(self._set(name).allowed.cpu().numpy().tobytes()).hexdigest()
 
     def compile(self, rules: Rules) -> RowRules:
         """Return rules by row; what a history adds to them is not in it yet.
@@ -181,7 +193,7 @@ class RuleBook:
                     f"items have no attribute {shortened(name)}; at_most takes {FIRST_CODE} or one "
                     f"of {', '.join(table.columns)}."
                 )
-            values = table[name]
+            values = plain_numbers(table.select(name))[name]
             groups = values.rank("dense").cast(int) if not values.dtype.is_nested() else None
             if groups is None:
                 raise RequestError(

@@ -144,7 +144,8 @@ def test_the_floor_counts_what_a_model_of_that_shape_has_to_do():
     assert first[0] == second[0] - 2 * 2 * keys * 5 == 2 * (block + head)
     cached, other = hidden * 2 * keys, block - hidden * 2 * keys
     assert first[1] == 2 * (3 * cached + other + head) + 4 * queries * 3
-    assert second[1] == 2 * 2 * (block + head) + 4 * queries * 2 * 5
+    # Two beams look at three tokens of the prompt and their own; five tokens are read in all.
+    assert second[1] == 2 * 2 * (block + head) + 4 * queries * 2 * 4
 
 
 def test_wider_beams_find_more_of_the_exact_lists(tmp_path):

@@ -28,8 +28,9 @@ def validate(
         batch_size: Users at once.
 
     Returns:
-        ``loss`` (nats an item), ``accuracy_1``... (share of users whose code at a level is the
-        model's best guess, given the true codes before it), ``recall@10`` and ``ndcg@10`` of the
+        ``loss`` (nats an item, over the codes of each level whatever the training loss is over),
+        ``accuracy_1``... (share of users whose code at a level is the model's best guess, given
+        the true codes before it), ``recall@10`` and ``ndcg@10`` of the
         ranking without seen items. The latter two count items: another item with the codes of the
         true one is no hit.
     """

@@ -60,6 +60,7 @@ def matching(table: pl.DataFrame, expression: Mapping[str, Any]) -> NDArray[np.b
         [True, False, True]
     """
     parts = [0]
+    table = plain_numbers(table)
     condition = _read(expression, table.schema, parts, 0)
     try:
         answer = table.select(condition.fill_null(False).alias("answer"))["answer"]
@@ -67,6 +68,13 @@ def matching(table: pl.DataFrame, expression: Mapping[str, Any]) -> NDArray[np.b
         raise RequestError(f"the rule cannot be answered for these items: {error}") from error
     flags: NDArray[np.bool_] = answer.to_numpy()
     return flags
+
+
+def plain_numbers(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table in which what is no number is missing, and decimals are floats."""
+    return table.with_columns(
+        pl.col(pl.Decimal).cast(pl.Float64), pl.col(pl.Float32, pl.Float64).fill_nan(None)
+    )
 
 
 def _read(expression: Any, schema: pl.Schema, parts: list[int], depth: int) -> pl.Expr:  # noqa: ANN401 - JSON

@@ -163,9 +163,11 @@ class _Beams:
             # Where rules leave few prefixes, the model need not read places that nobody takes.
             taken = max(1, int((self.ranked > -torch.inf).sum(dim=1).max()))
             self.ranked, best = self.ranked[:, :taken], best[:, :taken]
+        # A place that is left over has no score, and repeats the best one: an engine that knows
+        # equal prefixes reads nothing for it.
+        left_over = self.ranked == -torch.inf
+        best = torch.where(left_over, best[:, :1], best)
         self.parents = place.gather(1, best)
         self.nodes = nodes.gather(1, best)
-        # A place that is left over has no score, whatever stands there.
-        left_over = self.ranked == -torch.inf
         self.scores = scores.gather(1, best).masked_fill(left_over, -torch.inf)
         self.first = first.gather(1, best)

@@ -11,13 +11,44 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
 from genrec.decoding.item_mask import ItemMask
-from genrec.decoding.rules import RowRules
+from genrec.decoding.rules import Bound, RowRules
 from genrec.decoding.trie import PrefixTrie
 
 Search = Callable[[Sequence[int], Sequence[RowRules]], Sequence[Ranking]]
+
+
+class Room:
+    """What bounds leave for more items of a list.
+
+    Args:
+        bounds: All bounds of the list.
+    """
+
+    def __init__(self, bounds: Sequence[Bound]) -> None:
+        self.bounds = bounds
+        self._counts: list[Counter[int]] = [Counter() for _ in bounds]
+
+    def take(self, row: int) -> bool:
+        """Count a catalogue row; return whether there was room for it."""
+        groups = [int(bound.groups[row]) for bound in self.bounds]
+        pairs = list(zip(groups, self.bounds, self._counts, strict=True))
+        if any(group >= 0 and count[group] >= bound.most for group, bound, count in pairs):
+            return False
+        for group, _, count in pairs:
+            count[group] += 1
+        return True
+
+    def left(self, items: int) -> NDArray[np.bool_]:
+        """Return which catalogue rows are of no full group, bool[items]."""
+        flags = np.ones(items, dtype=bool)
+        for bound, count in zip(self.bounds, self._counts, strict=True):
+            full = [group for group, number in count.items() if number >= bound.most and group >= 0]
+            flags &= ~np.isin(bound.groups, full)
+        return flags
 
 
 @dataclass
@@ -26,8 +57,8 @@ class _List:
 
     rules: RowRules
     k: int
+    room: Room
     scores: dict[int, float] = field(default_factory=dict)
-    counts: list[Counter[int]] = field(default_factory=list)
     ended: bool = False
 
     def take(self, ranking: Ranking) -> None:
@@ -35,24 +66,13 @@ class _List:
         before = len(self.scores)
         pairs = zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         for row, score in pairs:
-            if len(self.scores) < self.k and self._has_room(row):
+            if len(self.scores) < self.k and self.room.take(row):
                 self.scores[row] = score
-                for bound, count in zip(self.rules.bounds, self.counts, strict=True):
-                    count[int(bound.groups[row])] += 1
         self.ended = len(self.scores) in (self.k, before)
-
-    def _has_room(self, row: int) -> bool:
-        return all(
-            bound.groups[row] < 0 or count[int(bound.groups[row])] < bound.most
-            for bound, count in zip(self.rules.bounds, self.counts, strict=True)
-        )
 
     def rest(self, trie: PrefixTrie) -> RowRules:
         """Return the rules without what is in the list and what is full."""
-        flags = np.ones(trie.items, dtype=bool)
-        for bound, count in zip(self.rules.bounds, self.counts, strict=True):
-            full = [group for group, number in count.items() if number >= bound.most and group >= 0]
-            flags &= ~np.isin(bound.groups, full)
+        flags = self.room.left(trie.items)
         rest = self.rules.without(np.array([*self.scores], dtype=np.int64))
         return rest if flags.all() else replace(rest, masks=(*rest.masks, ItemMask.of(trie, flags)))
 
@@ -76,7 +96,8 @@ def bounded_lists(
         k: Items wanted.
         search: Takes the numbers of requests and their rules for this round; gives their lists.
     """
-    lists = [_List(each, k, counts=[Counter() for _ in each.bounds]) for each in rules]
+    # A round knows nothing of the rounds before, so a bound on first codes is counted here too.
+    lists = [_List(each, k, Room(each.all_bounds(trie))) for each in rules]
     asked = list(range(len(rules)))
     first = True
     while asked:

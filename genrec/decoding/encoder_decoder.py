@@ -20,7 +20,7 @@ def check_supported(model: PreTrainedModel) -> None:
     if model.config.model_type not in known:
         raise ArtifactError(
             f"the language model is an encoder-decoder of type {model.config.model_type}; those "
-            f"that can be searched are {', '.join(known)} and all decoder-only models."
+            f"that can be searched are {', '.join(known)} and decoder-only models."
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from genrec.decoding.beam import CodeScorer
-from genrec.decoding.cached_reader import CachedReader
+from genrec.decoding.cached_reader import CachedReader, check_readable
 from genrec.decoding.encoder_decoder import check_supported, encoder_decoder_reader
 from genrec.decoding.language_model_scorer import LanguageModelScorer, Reader
 from genrec.decoding.prefix_cache import PrefixCache, PrefixCacheStats
@@ -62,7 +62,7 @@ class TorchEngine:
 
     Raises:
         RequestError: When the cache has no room for two items.
-        ConfigError: When the search does not know this kind of encoder-decoder.
+        ArtifactError: When the search does not know this kind of language model.
     """
 
     name = "torch"
@@ -83,6 +83,8 @@ class TorchEngine:
             else None
         )
         self._decoder = TreeDecoder(language_model) if supports(language_model) else None
+        if self._decoder is None and not model.is_encoder_decoder:
+            check_readable(language_model, model.prompts.longest(model.index.levels))
         self._prefixes = self._prefix_cache(prefix_cache_bytes)
 
     @property

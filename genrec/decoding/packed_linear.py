@@ -25,11 +25,19 @@ class PackedLinear:
         )
 
     @classmethod
-    def joined(cls, *layers: nn.Linear) -> "PackedLinear":
-        """Return one layer that gives the outputs of several with the same input, side by side."""
+    def joined(cls, *layers: nn.Linear, scale: Tensor | None = None) -> "PackedLinear":
+        """Return one layer that gives the outputs of several with the same input, side by side.
+
+        Args:
+            layers: The layers.
+            scale: float[in], what inputs would be multiplied by beforehand; None leaves them.
+        """
+        weights = [layer.weight.detach() for layer in layers]
+        if scale is not None:
+            weights = [(weight.float() * scale.float()).to(weight.dtype) for weight in weights]
         if len(layers) == 1:
-            return cls(layers[0].weight.detach(), layers[0].bias)
-        weight = torch.cat([layer.weight.detach() for layer in layers])
+            return cls(weights[0], layers[0].bias)
+        weight = torch.cat(weights)
         biases = [layer.bias for layer in layers]
         if all(bias is None for bias in biases):
             return cls(weight)

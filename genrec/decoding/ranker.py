@@ -34,9 +34,9 @@ class GenerativeRanker:
         batch_size: Histories decoded at once.
         new_item_weight: Shares an item without training events gets; 0 leaves it to the model.
         score: What the probabilities of a level add up to one over, see ``CodeHead``; None takes
-            what the model was trained for, as its folder says. An engine that is given has its own.
+            what the model was trained for, as its folder says. An engine has its own.
         trie: The catalogue, see ``model_trie``; None builds it.
-        prefix_cache_bytes: See ``TorchEngine``.
+        prefix_cache_bytes: See ``TorchEngine``; an engine has its own.
         engine: What runs the model; None runs it in this process.
 
     Attributes:
@@ -59,6 +59,11 @@ class GenerativeRanker:
     ) -> None:
         if beam < 1 or batch_size < 1:
             raise RequestError(f"beam and batch_size must be at least 1, got {beam}, {batch_size}.")
+        if engine is not None and (score not in (None, engine.score) or prefix_cache_bytes):
+            raise RequestError(
+                f"score={score!r} and prefix_cache_bytes={prefix_cache_bytes} are for the engine "
+                f"made here; the one that is given has the score {engine.score!r}. Leave them out."
+            )
         self.model = model
         self.beam = beam
         self.batch_size = batch_size

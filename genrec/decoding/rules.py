@@ -64,6 +64,13 @@ class RowRules:
         flags[np.asarray(self.excluded, dtype=np.int64)] = False
         return flags
 
+    def all_bounds(self, trie: PrefixTrie) -> tuple[Bound, ...]:
+        """Return the bounds, that on first codes among them."""
+        if self.most_per_code is None:
+            return self.bounds
+        first = trie.nodes_of_leaves(0, trie.leaf_of_item).cpu().numpy()
+        return (*self.bounds, Bound(first, self.most_per_code))
+
     def without(self, rows: Rows) -> "RowRules":
         """Return the rules with more rows that must not be returned."""
         return replace(self, excluded=np.concatenate([self.excluded, rows])) if len(rows) else self

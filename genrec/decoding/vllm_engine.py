@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from genrec.decoding.trie import PrefixTrie
 from genrec.decoding.vllm_scorer import Tokens, VllmScorer
 from genrec.errors import ConfigError, DependencyError
-from genrec.model.code_head import Score
+from genrec.model.code_head import Score, trained_score
 from genrec.model.generative import GenerativeModel
 
 INSTALL = (
@@ -48,13 +48,14 @@ class VllmEngine:
             are not used and may be on the ``meta`` device.
         dtype: Number type of the weights.
         device: ``auto``, or the kind of device (``cpu``, ``cuda``) that vLLM must be built for.
-        score: See ``CodeHead``.
+        score: See ``CodeHead``; None takes what the model was trained for.
+        trie: The catalogue; None builds it.
         options: More arguments of ``vllm.LLM``, such as ``tensor_parallel_size``.
 
     Raises:
         DependencyError: When vLLM is not installed, cannot run the model, or does not keep to the
             catalogue.
-        ConfigError: When vLLM was built for another device.
+        ConfigError: When vLLM was built for another device, or the model has an encoder.
     """
 
     name = "vllm"
@@ -69,12 +70,18 @@ class VllmEngine:
         *,
         dtype: torch.dtype,
         device: str = "auto",
-        score: Score = "level",
+        score: Score | None = None,
+        trie: PrefixTrie | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.score: Score = score
+        if model.is_encoder_decoder:
+            raise ConfigError(
+                f"{folder} is an encoder-decoder, which genrec runs in torch only; set "
+                "runtime.engine to torch."
+            )
+        self.score: Score = score or trained_score(model.facts)
         self._vocabulary = model.vocabulary
-        self._trie = PrefixTrie.from_index(model.index)
+        self._trie = trie or PrefixTrie.from_index(model.index)
         # The processor may live in another process, so it gets the trie as a file. What vLLM reads
         # it has read when it is open.
         with TemporaryDirectory(prefix="genrec-vllm-") as files:
@@ -101,7 +108,7 @@ class VllmEngine:
         return {
             "model": str(_weights_alone(folder, files / "model")),
             "dtype": str(dtype).removeprefix("torch."),
-            "max_model_len": _longest_prompt(model) + model.index.levels,
+            "max_model_len": model.prompts.longest(model.index.levels),
             "max_logprobs": max(level.widest for level in self._trie.levels),
             "logprobs_mode": LOGPROBS_MODE,
             "enable_prefix_caching": True,
@@ -236,12 +243,6 @@ def _weights_alone(folder: Path, into: Path) -> Path:
         if path.is_file() and not of_genrec:
             (into / path.name).symlink_to(path)
     return into
-
-
-def _longest_prompt(model: GenerativeModel) -> int:
-    prompts = model.prompts
-    item = model.index.levels + len(prompts.between)
-    return len(prompts.before) + prompts.max_history * item + len(prompts.after)
 
 
 def _sampling(wanted: Tokens, wide: bool) -> Any:  # noqa: ANN401 - vllm.SamplingParams

@@ -54,7 +54,7 @@ class VllmScorer:
     def next(self, level: int, codes: Tensor, parents: Tensor) -> Tensor:
         """Extend the kept prefixes by their last code; return float32[B, W, codes of the level]."""
         above = self._nodes.gather(1, parents)
-        # A place that the search left over holds any code; nothing is asked for it.
+        # A place that the search left over repeats another, or holds no prefix at all.
         self._nodes, real = child_with_code(self._trie, level - 1, above, codes)
         self._real = real & self._real.gather(1, parents)
         before = parents.unsqueeze(-1).expand(-1, -1, self._tokens.shape[2])

@@ -109,7 +109,7 @@ class GenerativeModel:
         """
         folder = Path(folder)
         artifacts.verify(folder, "model")
-        body = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
+        body = _body(folder)
         return cls(
             language_model=_language_model(folder, device, dtype),
             tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
@@ -120,6 +120,17 @@ class GenerativeModel:
             item_counts=load_file(folder / "item_counts.safetensors")["item_counts"],
             facts=body["facts"],
         )
+
+
+def saved_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of a model folder without loading the model."""
+    facts: dict[str, Any] = _body(folder)["facts"]
+    return facts
+
+
+def _body(folder: Path) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
+    return body
 
 
 def _language_model(

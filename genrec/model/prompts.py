@@ -128,6 +128,11 @@ class Prompts:
             prompts.append(np.concatenate([before, body, after]))
         return prompts
 
+    def longest(self, levels: int) -> int:
+        """Return the tokens of the longest prompt and an answer of so many codes."""
+        items = self.max_history * (levels + len(self.between))
+        return len(self.before) + items + len(self.after) + levels
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
         return asdict(self)

@@ -157,3 +157,19 @@ def test_rules_of_no_items_are_answered():
     assert matching(TABLE.clear(), {"attribute": "price", "op": "<", "value": 1}).shape == (0,)
     assert matching(TABLE, {"attribute": "year", "op": "in", "value": []}).tolist() == [False] * 5
     assert isinstance(matching(TABLE, {"attribute": "year", "op": ">", "value": 0}), np.ndarray)
+
+
+def test_decimals_are_numbers_and_what_is_no_number_is_missing():
+    table = pl.DataFrame(
+        {
+            "price": pl.Series([1.2, 3.0, None]).cast(pl.Decimal(10, 2)),
+            "weight": [float("nan"), 2.0, -1.0],
+        }
+    )
+    prices = {"attribute": "price", "op": "in", "value": [1.2, 3]}
+    assert matching(table, prices).tolist() == [True, True, False]
+    heavy = {"attribute": "weight", "op": ">", "value": 1}
+    assert matching(table, heavy).tolist() == [False, True, False]
+    assert matching(table, {"not": heavy}).tolist() == [False, False, True]
+    missing = {"attribute": "weight", "op": "is_missing", "value": True}
+    assert matching(table, missing).tolist() == [True, False, False]

@@ -88,6 +88,39 @@ def test_what_is_done_is_not_done_again_and_another_job_begins_anew(
     assert len(calls) - before == shards
 
 
+@pytest.mark.parametrize("change", ["beam", "score", "named"])
+def test_shards_of_other_settings_or_sets_are_not_taken(run_folder, recommender, tmp_path, change):
+    recommender.rule_book.name("some", recommender.catalog.item_ids[:20])
+    rules = Rules(named=["some"])
+    output = tmp_path / "a.parquet"
+    first = all_users._parts(run_folder, recommender, output, 3, rules)
+    (first / "000000.parquet").touch()
+    assert all_users._parts(run_folder, recommender, output, 3, rules) == first
+    assert (first / "000000.parquet").exists()
+    other = recommender
+    if change == "named":
+        recommender.rule_book.change("some", recommender.catalog.item_ids[20:21], True)
+    else:
+        other = Recommender.from_pretrained(
+            run_folder, device="cpu", dtype="float32",
+            **{"beam": 10, "score": "level", change: {"beam": 11, "score": "exact"}[change]},
+        )  # fmt: skip
+        other.rule_book.name("some", recommender.catalog.item_ids[:20])
+    all_users._parts(run_folder, other, output, 3, rules)
+    assert not (first / "000000.parquet").exists()
+
+
+def test_the_file_names_its_score_and_counts_are_told(
+    run_folder, recommender, tmp_path, monkeypatch, caplog
+):
+    path = recommend_all(run_folder, recommender, tmp_path / "a.parquet", k=2, quiet=True)
+    assert pl.read_parquet_metadata(path)["genrec.score"] == "level"
+    assert "whose scores are counts" not in caplog.text
+    monkeypatch.setattr(type(recommender.catalog), "rows", lambda catalog, ids: ([], list(ids)))
+    recommend_all(run_folder, recommender, tmp_path / "b.parquet", k=2, quiet=True)
+    assert "60 users have no item left that the model knows" in caplog.text
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

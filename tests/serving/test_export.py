@@ -1,5 +1,6 @@
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_lists(folder, tmp_path, co
     assert not (folder / "predictions.checkpoint").exists()
 
 
-@pytest.mark.parametrize("change", ["recipe", "seed", "model"])
+@pytest.mark.parametrize("change", ["recipe", "seed", "model", "runtime"])
 def test_a_checkpoint_of_other_inputs_is_not_taken(folder, counted, monkeypatch, change):
     settings = recipe(models=["genrec"])
     inner = stop_after(monkeypatch, 4)
@@ -194,7 +195,8 @@ def test_a_checkpoint_of_other_inputs_is_not_taken(folder, counted, monkeypatch,
             (partial / "note.txt").write_text("another model")
         shutil.rmtree(folder / "model")
         (folder / "again").rename(folder / "model")
-    run(folder, settings, RUNTIME)
+    runtime = replace(RUNTIME, dtype="bfloat16") if change == "runtime" else RUNTIME
+    run(folder, settings, runtime)
     assert sum(counted) == USERS
 
 

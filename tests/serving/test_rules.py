@@ -195,3 +195,36 @@ def test_a_rule_too_deep_to_be_written_is_refused(recommender):
         where = {"not": where}
     with pytest.raises(RequestError, match="where is no JSON"):
         recommender.recommend([HISTORY], rules=Rules(where=where))
+
+
+@pytest.mark.parametrize("beam", [3, ITEMS])
+def test_a_bound_on_first_codes_counts_what_earlier_rounds_took(recommender, beam):
+    """Bounds on attributes take several rounds of search; the list is one all the same."""
+    model = recommender.ranker.model
+    codes = model.index.codes[:, 0]
+    asked = Recommender(
+        GenerativeRanker(model, beam=beam), recommender.catalog, np.ones(ITEMS, dtype=np.int64),
+        model_digest="a" * 64, index_digest="b" * 64,
+    )  # fmt: skip
+    rules = Rules(at_most={"first_code": 1, "kind": 1})
+    for start in range(0, ITEMS, 3):
+        [answer] = asked.recommend([[str(start)]], k=3, rules=rules)
+        got = ids(answer)
+        assert len(set(codes[got].tolist())) == len(got) == len({row % 3 for row in got})
+        assert len(got) == 3
+
+
+def test_prices_that_are_no_number_are_missing(recommender):
+    table = recommender.catalog.table.with_columns(
+        price=pl.Series([float("nan") if row % 2 else float(row) for row in range(ITEMS)])
+    )
+    asked = Recommender(
+        recommender.ranker, Catalog(table), np.ones(ITEMS, dtype=np.int64),
+        model_digest="a" * 64, index_digest="b" * 64,
+    )  # fmt: skip
+    dear = Rules(where={"attribute": "price", "op": ">", "value": 1}, exclude_seen=False)
+    [answer] = asked.recommend([HISTORY], k=ITEMS, rules=dear)
+    assert sorted(ids(answer)) == list(range(2, ITEMS, 2))
+    [answer] = asked.recommend([HISTORY], k=ITEMS, rules=Rules(at_most={"price": 1}))
+    # Nothing bounds items without a price; three of the history are odd.
+    assert sum(row % 2 for row in ids(answer)) == ITEMS // 2 - 3
