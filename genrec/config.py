@@ -100,9 +100,44 @@ class DataConfig(Section):
     store: StoreConfig = setting(StoreConfig(), "Size of the embedded store.")
 
 
+class ItemKnnConfig(Section):
+    """Item neighbours, when cf.models names item_knn."""
+
+    neighbours: int = setting(200, "Nearest items that are kept of each.", "items", ge=1)
+    shrinkage: float = setting(
+        10.0, "Added to the norm of a cosine, so that rare pairs count less.", ge=0
+    )
+    decay: float = setting(
+        0.8, "What an item of a history counts for less with every newer one.", "factor", gt=0, le=1
+    )
+
+
+class GraphConfig(Section):
+    """LightGCN and BPR, when cf.models names them."""
+
+    dimensions: int = setting(64, "Width of the vectors.", "dimensions", ge=1)
+    layers: int = setting(3, "Convolutions of LightGCN; BPR has none.", "layers", ge=1)
+    learning_rate: float = setting(5e-3, "Step size of Adam.", gt=0)
+    regularisation: float = setting(1e-4, "Weight of the squared lengths of the vectors.", ge=0)
+    batch: int = setting(4096, "Triples in a batch.", "triples", ge=1)
+    epochs: int = setting(200, "Most passes over the training events.", "epochs", ge=1)
+    every: int = setting(5, "Epochs between validations.", "epochs", ge=1)
+    patience: int = setting(
+        5, "Stop after so many validations without a better NDCG@10.", "times", ge=1
+    )
+
+
 class CfConfig(Section):
     """Stage cf: the baselines and their vectors."""
 
+    models: list[Literal["item_knn", "lightgcn", "bpr"]] = setting(
+        [], "Baselines besides popularity, transition counts and SASRec."
+    )
+    vectors: Literal["sasrec", "lightgcn", "bpr"] = setting(
+        "sasrec", "Whose item and user vectors later stages read."
+    )
+    item_knn: ItemKnnConfig = setting(ItemKnnConfig(), "Item neighbours.")
+    graph: GraphConfig = setting(GraphConfig(), "LightGCN and BPR.")
     dimensions: int = setting(64, "Width of SASRec.", "dimensions", ge=4)
     layers: int = setting(2, "Transformer blocks.", "blocks", ge=1)
     heads: int = setting(2, "Attention heads.", "heads", ge=1)
@@ -254,7 +289,9 @@ class RecommendConfig(Section):
     )
     exclude_seen: bool = setting(True, "Never recommend an item of the history.")
     batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
-    models: list[Literal["popularity", "transition", "sasrec", "genrec"]] = setting(
+    models: list[
+        Literal["popularity", "transition", "item_knn", "sasrec", "lightgcn", "bpr", "genrec"]
+    ] = setting(
         ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.", min_length=1
     )
 

@@ -20,9 +20,7 @@ from rich.progress import (
 )
 
 from genrec import __version__, artifacts
-from genrec.cf.popularity import Popularity
-from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.transition import Transition
+from genrec.cf.load import loader
 from genrec.config import Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -89,6 +87,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             "another part, or another split in the data section."
         )
     examples = sample(len(histories), section.users, recipe.seed)
+    loaders = {name: _loader(name, inputs, dataset, section, runtime) for name in section.models}
     shards = Shards(
         run_folder / "predictions.checkpoint",
         {
@@ -108,8 +107,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         config=section.model_dump(mode="json"),
         inputs=inputs,
     ) as partial:
-        for name in section.models:
-            load = _loader(name, inputs, dataset, section, runtime)
+        for name, load in loaders.items():
             lists = rank_all(
                 name,
                 load,
@@ -256,13 +254,7 @@ def _loader(
     """Return what makes the model with this name when it is needed."""
     if name == "genrec":
         return lambda: _generative(inputs["model"], dataset, section, runtime)
-    if name == "sasrec":
-        return lambda: SasRecRanker.load(inputs["cf"], runtime.torch_device())
-    counted: dict[str, Callable[[Path], RankingModel]] = {
-        "popularity": Popularity.load,
-        "transition": Transition.load,
-    }
-    return lambda: counted[name](inputs["cf"])
+    return loader(inputs["cf"], name, runtime.torch_device())
 
 
 def _generative(

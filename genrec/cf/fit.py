@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec import artifacts
+from genrec.cf.graph_ranker import GraphRanker
+from genrec.cf.item_knn import ItemKnn
+from genrec.cf.lightgcn_training import GraphSchedule
+from genrec.cf.lightgcn_training import train as train_graph
 from genrec.cf.popularity import Popularity
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.cf.sasrec_training import Epoch, Schedule, best_epoch, train
 from genrec.cf.transition import Transition
-from genrec.config import Recipe
+from genrec.config import CfConfig, Recipe
 from genrec.data.dataset import Dataset
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ConfigError
@@ -28,12 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
-    """Fit popularity, transition counts and SASRec; write them with item and user vectors.
+    """Fit the baselines and write them with item and user vectors.
 
-    Reads ``dataset``, writes ``cf``: the three models, the tables ``items`` (SASRec's vector of
-    each catalogue row) and ``users`` (its state after each user's training items, zeros for users
-    without any), and ``training.json`` with one entry an epoch. A training that was interrupted
-    goes on from ``cf.checkpoint``, which is removed at the end.
+    Reads ``dataset``, writes ``cf``: popularity, transition counts, SASRec and what ``cf.models``
+    adds; the tables ``items`` (a vector of each catalogue row) and ``users`` (one after each
+    user's training items, zeros for users without any) of the model that ``cf.vectors`` names; and
+    ``training.json`` with one entry an epoch. A training of SASRec that was interrupted goes on
+    from ``cf.checkpoint``, which is removed at the end.
 
     Returns:
         The folder written.
@@ -41,7 +46,13 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     Raises:
         ArtifactError: When the dataset is missing or damaged.
         DataError: When there is no training event.
+        ConfigError: When ``cf.vectors`` names a model that is not fitted.
     """
+    if recipe.cf.vectors not in ("sasrec", *recipe.cf.models):
+        raise ConfigError(
+            f"cf.vectors is {recipe.cf.vectors}, which cf.models does not name; add it there, or "
+            "take sasrec."
+        )
     runtime.start()
     source, folder = run_folder / "dataset", run_folder / "cf"
     dataset = Dataset.load(source)
@@ -86,26 +97,81 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     with artifacts.writing(
         folder, "cf", seed=runtime.seed, config=config, inputs={"dataset": source}
     ) as writable:
-        write(writable, dataset, SasRecRanker(network), log)
+        ranker = SasRecRanker(network)
+        write(writable, dataset, ranker, log)
+        graphs = fit_others(writable, dataset, section, runtime)
+        write_vectors(writable, dataset, graphs.get(section.vectors, ranker))
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder
 
 
 def write(folder: Path, dataset: Dataset, sasrec: SasRecRanker, log: Sequence[Epoch]) -> None:
-    """Write the three models, SASRec's item and user vectors and the training log."""
+    """Write popularity, transition counts, SASRec and its training log."""
     Popularity.fit(dataset).save(folder)
     Transition.fit(dataset).save(folder)
     sasrec.save(folder)
-    origin = {"method": "sasrec", **sasrec.network.settings}
-    EmbeddingTable(sasrec.item_vectors(), origin).save(folder, name="items")
-    EmbeddingTable(user_vectors(sasrec, dataset), origin).save(folder, name="users")
     body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
     (folder / "training.json").write_text(json.dumps(body, indent=2) + "\n")
 
 
-def user_vectors(sasrec: SasRecRanker, dataset: Dataset) -> NDArray[np.float32]:
-    """Return SASRec's state after each user's training items, float32[users, d].
+def fit_others(
+    folder: Path, dataset: Dataset, section: CfConfig, runtime: Runtime
+) -> dict[str, GraphRanker]:
+    """Fit and write what the recipe names besides; return the graph models by name."""
+    if "item_knn" in section.models:
+        settings = section.item_knn
+        ItemKnn.fit(
+            dataset,
+            neighbours=settings.neighbours,
+            shrinkage=settings.shrinkage,
+            decay=settings.decay,
+        ).save(folder)
+    graph = section.graph
+    schedule = GraphSchedule(
+        epochs=graph.epochs,
+        patience=graph.patience,
+        every=graph.every,
+        batch=graph.batch,
+        learning_rate=graph.learning_rate,
+        regularisation=graph.regularisation,
+        seed=runtime.seed,
+    )
+    found: dict[str, GraphRanker] = {}
+    for name, layers in (("lightgcn", graph.layers), ("bpr", 0)):
+        if name not in section.models:
+            continue
+        network, log = train_graph(
+            dataset.sequences(),
+            dataset.histories("validation"),
+            len(dataset.catalog),
+            schedule,
+            dimensions=graph.dimensions,
+            layers=layers,
+            device=runtime.torch_device(),
+            quiet=runtime.quiet,
+        )
+        found[name] = GraphRanker.of(network)
+        found[name].save(folder)
+        body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
+        (folder / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
+    return found
+
+
+def write_vectors(folder: Path, dataset: Dataset, model: SasRecRanker | GraphRanker) -> None:
+    """Write the item and user vectors of a model.
+
+    Raises:
+        ConfigError: When a vector is not finite: the last steps of the training were too large.
+    """
+    items = model.items if isinstance(model, GraphRanker) else model.item_vectors()
+    origin = {"method": model.name, "dimensions": items.shape[1]}
+    EmbeddingTable(items, origin).save(folder, name="items")
+    EmbeddingTable(user_vectors(model, dataset), origin).save(folder, name="users")
+
+
+def user_vectors(model: SasRecRanker | GraphRanker, dataset: Dataset) -> NDArray[np.float32]:
+    """Return a model's vector after each user's training items, float32[users, d].
 
     Users without a training item get zeros.
 
@@ -113,10 +179,11 @@ def user_vectors(sasrec: SasRecRanker, dataset: Dataset) -> NDArray[np.float32]:
         ConfigError: When a state is not finite: the last steps of the training were too large.
     """
     sequences = dataset.sequences()
-    states = sasrec.user_vectors([sequences[i] for i in range(len(sequences))])
+    states = model.user_vectors([sequences[i] for i in range(len(sequences))])
     if not np.isfinite(states).all():
         raise ConfigError(
-            "the trained SASRec gives vectors with NaN or infinite values; lower cf.learning_rate."
+            f"the trained {model.name} gives vectors with NaN or infinite values; lower its "
+            "learning_rate."
         )
     vectors = np.zeros((len(dataset.user_ids), states.shape[1]), dtype=np.float32)
     vectors[sequences.user] = states

@@ -1,18 +1,22 @@
 """The fitted baselines of a run, by name."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from genrec import artifacts
+from genrec.cf.graph_ranker import GraphRanker
+from genrec.cf.item_knn import ItemKnn
 from genrec.cf.popularity import Popularity
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.cf.transition import Transition
 from genrec.data.ranking import RankingModel
+from genrec.errors import ArtifactError
 
-Name = Literal["popularity", "transition", "sasrec"]
-NAMES: tuple[Name, ...] = ("popularity", "transition", "sasrec")
+Name = Literal["popularity", "transition", "item_knn", "sasrec", "lightgcn", "bpr"]
+ALWAYS: tuple[Name, ...] = ("popularity", "transition", "sasrec")
 
 
 def load(folder: Path, name: Name, device: torch.device | str = "cpu") -> RankingModel:
@@ -20,15 +24,34 @@ def load(folder: Path, name: Name, device: torch.device | str = "cpu") -> Rankin
 
     Args:
         folder: The ``cf`` folder of a run.
-        name: ``popularity``, ``transition`` or ``sasrec``.
+        name: A baseline that the stage fitted.
         device: Where SASRec computes.
 
     Raises:
         ArtifactError: When the folder is missing, damaged or not a ``cf`` folder.
     """
     artifacts.verify(folder, "cf")
-    if name == "popularity":
-        return Popularity.load(folder)
-    if name == "transition":
-        return Transition.load(folder)
-    return SasRecRanker.load(folder, device)
+    return loader(folder, name, device)()
+
+
+def loader(
+    folder: Path, name: Name, device: torch.device | str = "cpu"
+) -> Callable[[], RankingModel]:
+    """Return what loads one baseline from a ``cf`` folder that was checked before.
+
+    Raises:
+        ArtifactError: When the stage did not fit it.
+    """
+    if not (folder / f"{name}.safetensors").is_file():
+        raise ArtifactError(
+            f"{folder} holds no {name}; add it to cf.models and run the cf stage again."
+        )
+    loaders: dict[Name, Callable[[], RankingModel]] = {
+        "popularity": lambda: Popularity.load(folder),
+        "transition": lambda: Transition.load(folder),
+        "item_knn": lambda: ItemKnn.load(folder),
+        "sasrec": lambda: SasRecRanker.load(folder, device),
+        "lightgcn": lambda: GraphRanker.load(folder, "lightgcn"),
+        "bpr": lambda: GraphRanker.load(folder, "bpr"),
+    }
+    return loaders[name]

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
+from genrec.cf.progress import training_progress
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
 from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.validation import validate
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DataError
 
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 # Most logits held at once (64 MB); larger batches are scored in slices.
 LOGITS_AT_ONCE = 2**24
-CUTOFF = 10
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def train(
         if checkpoint is not None:
             trainer.resume(checkpoint.load())
         newest = [sequences[i][-trainer.network.max_history :] for i in range(len(sequences))]
-        with _progress(quiet) as progress:
+        with training_progress(quiet) as progress:
             task = progress.add_task("SASRec", total=schedule.epochs, completed=len(trainer.log))
             while not trainer.done:
                 trainer.epoch(newest, validation)
@@ -111,12 +110,6 @@ def train(
     network = trainer.average.requires_grad_()
     network.load_state_dict(trainer.best)
     return network, trainer.log
-
-
-def _progress(quiet: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet)
 
 
 def _describe(epoch: Epoch) -> str:
@@ -186,7 +179,9 @@ class _Trainer:
                 f"The loss of SASRec is {loss} in epoch {number}; lower cf.learning_rate "
                 f"(now {self.schedule.learning_rate})."
             )
-        recall, ndcg = validate(self.average, validation) if len(validation) else (None, None)
+        recall, ndcg = (
+            validate(SasRecRanker(self.average), validation) if len(validation) else (None, None)
+        )
         seconds = round(time.perf_counter() - started, 3)
         self.log.append(Epoch(number, loss, recall, ndcg, seconds))
         if best_epoch(self.log) == number:
@@ -257,21 +252,3 @@ def batches(
         result.append(order[start:end])
         start = end
     return [result[i] for i in generator.permutation(len(result))]
-
-
-def validate(network: SasRec, examples: Histories) -> tuple[float, float]:
-    """Return recall@10 and NDCG@10 over the whole catalogue, items of the history left out.
-
-    Args:
-        network: The network, trained or not.
-        examples: Histories with targets.
-    """
-    histories = [examples[i] for i in range(len(examples))]
-    rankings = SasRecRanker(network).rank(histories, CUTOFF, exclude=histories)
-    found = np.asarray(
-        [
-            np.flatnonzero(ranking.items == target)[0] if target in ranking.items else np.inf
-            for ranking, target in zip(rankings, examples.target, strict=True)
-        ]
-    )
-    return float(np.isfinite(found).mean()), float((1 / np.log2(found + 2)).mean())

@@ -12,7 +12,7 @@ import pytest
 from genrec import artifacts
 from genrec.artifacts import sha256_of
 from genrec.cf import fit
-from genrec.cf.load import NAMES, load
+from genrec.cf.load import ALWAYS, load
 from genrec.cf.popularity import Popularity
 from genrec.config import Recipe
 from genrec.embeddings.table import EmbeddingTable
@@ -73,7 +73,7 @@ def test_loaded_models_rank_with_the_written_vectors(tmp_path, dataset):
     rankings = load(folder, "sasrec").rank(histories, ITEMS)
     for user, ranking in zip(sequences.user, rankings, strict=True):
         assert ranking.items.tolist() == np.argsort(-(items @ users[user])).tolist()
-    assert [load(folder, name).name for name in NAMES] == list(NAMES)
+    assert [load(folder, name).name for name in ALWAYS] == list(ALWAYS)
     (ranking,) = load(folder, "popularity").rank(arrays([]), 4)
     (expected,) = Popularity.fit(dataset).rank(arrays([]), 4)
     assert ranking.items.tolist() == expected.items.tolist()
@@ -165,3 +165,29 @@ def test_only_a_cf_folder_is_loaded(tmp_path, dataset):
     write_dataset(tmp_path, dataset)
     with pytest.raises(ArtifactError, match="expected a 'cf'"):
         load(tmp_path / "dataset", "popularity")
+
+
+MORE = {"models": ["item_knn", "lightgcn", "bpr"], "graph": {"dimensions": 6, "epochs": 2}}
+
+
+def test_more_models_and_whose_vectors_are_chosen_by_the_recipe(tmp_path, dataset):
+    folder = fit.run(write_dataset(tmp_path, dataset), recipe(**MORE, vectors="lightgcn"), RUNTIME)
+    for name in ("item_knn", "lightgcn", "bpr"):
+        model = load(folder, name)
+        assert model.name == name
+        [ranking] = model.rank(arrays([0, 1, 2]), 5, exclude=arrays([0, 1, 2]))
+        assert len(ranking) == 5 and not {0, 1, 2} & set(ranking.items.tolist())
+    items, users = (EmbeddingTable.load(folder, name) for name in ("items", "users"))
+    assert items.vectors.shape == (ITEMS, 6) and users.vectors.shape == (40, 6)
+    assert items.origin["method"] == "lightgcn"
+    log = json.loads((folder / "lightgcn.json").read_text())
+    assert log["epochs"][-1]["epoch"] == 2
+
+
+def test_models_that_were_not_fitted_are_told(tmp_path, dataset):
+    write_dataset(tmp_path, dataset)
+    with pytest.raises(ConfigError, match="cf.vectors is bpr, which cf.models does not name"):
+        fit.run(tmp_path, recipe(vectors="bpr"), RUNTIME)
+    folder = fit.run(tmp_path, recipe(), RUNTIME)
+    with pytest.raises(ArtifactError, match="holds no lightgcn; add it to cf.models"):
+        load(folder, "lightgcn")

@@ -8,7 +8,8 @@ from genrec.cf import sasrec_training
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import Epoch, Schedule, batches, best_epoch, train, validate
+from genrec.cf.sasrec_training import Epoch, Schedule, batches, best_epoch, train
+from genrec.cf.validation import validate
 from genrec.data.histories import from_lists
 from genrec.errors import ArtifactError, ConfigError, DataError
 from tests.cf.worlds import random_sequences
@@ -146,7 +147,7 @@ def test_validation_figures_by_hand():
         order = sorted(set(range(ITEMS)) - seen, key=lambda item: -scores[item])[:10]
         target = int(VALIDATION.target[i])
         ranks.append(order.index(target) if target in order else None)
-    recall, ndcg = validate(network, VALIDATION)
+    recall, ndcg = validate(SasRecRanker(network), VALIDATION)
     hits = [rank for rank in ranks if rank is not None]
     assert 0 < len(hits) < len(ranks)
     assert recall == pytest.approx(len(hits) / len(ranks))
