@@ -71,8 +71,10 @@ def _tries(row: Row) -> Iterator[Bar]:
     if row["items"] in most:
         seconds, megabytes = most[row["items"]]
         yield f"trie of {row['items']:,}, seconds", row["seconds"], "<=", seconds
-        what = f"trie of {row['items']:,}, megabytes without rows of items"
-        yield what, row["megabytes"], "<=", megabytes
+        what = f"trie of {row['items']:,}, megabytes"
+        yield f"{what} without the rows of items", row["megabytes"], "<=", megabytes
+        whole = round(row["megabytes"] + row["megabytes_of_rows"], 1)
+        yield f"{what} with the rows of items", whole, "<=", megabytes
 
 
 def _faults(row: Row) -> Iterator[Bar]:

@@ -176,7 +176,13 @@ def test_a_bar_that_is_missed_says_no():
     rows = [
         {"step": "smollm2", **shape, "times_faster_exact": 32.1},
         {"step": "parity", "model": "tiny", "overlap": 1.0},
-        {"step": "tries", "items": 1_000_000, "seconds": 0.3, "megabytes": 5.6},
+        {
+            "step": "tries",
+            "items": 1_000_000,
+            "seconds": 0.3,
+            "megabytes": 5.6,
+            "megabytes_of_rows": 5,
+        },
     ]
     words = "16 requests, 20 beams, prompt 128"
     assert decoding_bars.bars(rows) == [
@@ -184,7 +190,8 @@ def test_a_bar_that_is_missed_says_no():
         [f"smollm2, share of masks, {words}", "0.002", "<= 0.01", "yes"],
         ["tiny, overlap with generate in float32", "1", ">= 1", "yes"],
         ["trie of 1,000,000, seconds", "0.3", "<= 0.2", "no"],
-        ["trie of 1,000,000, megabytes without rows of items", "5.6", "<= 10", "yes"],
+        ["trie of 1,000,000, megabytes without the rows of items", "5.6", "<= 10", "yes"],
+        ["trie of 1,000,000, megabytes with the rows of items", "10.6", "<= 10", "no"],
     ]
 
 
