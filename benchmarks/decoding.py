@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decoding_bars import bars
 from decoding_beams import beams
 from decoding_floor import floor
 from decoding_models import MODELS
@@ -41,6 +42,7 @@ RETURNING = tuple((batch, 20, prompt) for batch in (1, 16) for prompt in (128, 5
 NOTES = {
     "seeds": str(SEED),
     "noise": "medians; fastest and slowest run beside them; generate is run once after one unseen",
+    "times": "milliseconds are those of a batch; requests a second follow from them",
     "ratios": "times_faster_exact compares like with like; times_faster_level compares level "
     "scores with generate, whose probabilities are over the whole vocabulary",
     "memory": "peak_gib is that of one exact search; where generate is timed, its table of "
@@ -120,11 +122,15 @@ _STEPS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 
 def page(body: dict[str, Any]) -> str:
     """Return the page for what the JSON file holds."""
-    parts = ["# The search for items"]
+    parts = [
+        "# The search for items",
+        "## Bars",
+        table(["what", "measured", "bar", "reached"], bars(body["rows"])),
+    ]
     hidden = ("step", "command", "commit", "machine", "load_before", "seed", "date", "timing",
               "step_seconds")  # fmt: skip
     for step in dict.fromkeys(row["step"] for row in body["rows"]):
-        rows = [row for row in body["rows"] if row["step"] == step]
+        rows = [_with_rates(row) for row in body["rows"] if row["step"] == step]
         keys = [key for key in dict.fromkeys(key for row in rows for key in row)
                 if key not in hidden]  # fmt: skip
         parts += [
@@ -136,6 +142,16 @@ def page(body: dict[str, Any]) -> str:
     parts += [f"- {key}: {value}" for key, value in (("seeds", body["seeds"]),
               ("noise", body["noise"]), *body["notes"].items())]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _with_rates(row: Row) -> Row:
+    """Return a row with the requests a second that its milliseconds a batch come to."""
+    rates = {
+        f"{side}_requests_a_second": round(1e3 * row["batch"] / row[f"{side}_milliseconds"], 1)
+        for side in ("exact", "level", "generate", "ours", "vllm_search", "vllm_engine")
+        if f"{side}_milliseconds" in row
+    }
+    return {**row, **rates}
 
 
 def _parser() -> argparse.ArgumentParser:

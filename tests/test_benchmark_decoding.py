@@ -14,6 +14,7 @@ from tests.tiny_run import trained
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 decoding = importlib.import_module("decoding")
+decoding_bars = importlib.import_module("decoding_bars")
 decoding_beams = importlib.import_module("decoding_beams")
 decoding_floor = importlib.import_module("decoding_floor")
 decoding_models = importlib.import_module("decoding_models")
@@ -170,6 +171,30 @@ def test_users_who_come_back_are_timed_with_and_without_what_was_read():
     assert 0.5 <= row["overlap"] <= 1
 
 
+def test_a_bar_that_is_missed_says_no():
+    shape = {"batch": 16, "beams": 20, "prompt": 128, "items": 100_000, "masks_share": 0.002}
+    rows = [
+        {"step": "smollm2", **shape, "times_faster_exact": 32.1},
+        {"step": "parity", "model": "tiny", "overlap": 1.0},
+        {
+            "step": "tries",
+            "items": 1_000_000,
+            "seconds": 0.3,
+            "megabytes": 5.6,
+            "megabytes_of_rows": 5,
+        },
+    ]
+    words = "16 requests, 20 beams, prompt 128"
+    assert decoding_bars.bars(rows) == [
+        [f"smollm2 over generate, {words}", "32.1", ">= 40", "no"],
+        [f"smollm2, share of masks, {words}", "0.002", "<= 0.01", "yes"],
+        ["tiny, overlap with generate in float32", "1", ">= 1", "yes"],
+        ["trie of 1,000,000, seconds", "0.3", "<= 0.2", "no"],
+        ["trie of 1,000,000, megabytes without the rows of items", "5.6", "<= 10", "yes"],
+        ["trie of 1,000,000, megabytes with the rows of items", "10.6", "<= 10", "no"],
+    ]
+
+
 def test_tries_are_measured():
     small_one, large = decoding_speed.tries([1000, 100_000], 1)
     assert (small_one["items"], large["items"]) == (1000, 100_000)
@@ -184,5 +209,6 @@ def test_steps_put_their_rows_beside_those_of_others(tmp_path):
     assert [row["step"] for row in body["rows"]] == ["rules"]
     assert body["rows"][0]["seed"] == 42
     page = (tmp_path / "decoding.md").read_text()
+    assert "| rules: faults in 16 requests" in page and "| <= 0 | yes |" in page
     assert "## Rules" in page
     assert "| worlds | cases | unequal |" in page
