@@ -108,7 +108,7 @@ class ItemKnnConfig(Section):
         10.0, "Added to the norm of a cosine, so that rare pairs count less.", ge=0
     )
     decay: float = setting(
-        0.8, "What an item of a history counts for less with every newer one.", "factor", gt=0, le=1
+        0.5, "What an item of a history counts for less with every newer one.", "factor", gt=0, le=1
     )
 
 

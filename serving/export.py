@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from genrec import __version__, artifacts
-from genrec.cf.load import loader
+from genrec.cf.load import Name, loader
 from genrec.config import Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -245,7 +245,7 @@ def _inputs(run_folder: Path, section: RecommendConfig) -> dict[str, Path]:
 
 
 def _loader(
-    name: str,
+    name: Name | Literal["genrec"],
     inputs: Mapping[str, Path],
     dataset: Dataset,
     section: RecommendConfig,

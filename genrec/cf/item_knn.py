@@ -47,7 +47,7 @@ class ItemKnn:
 
     @classmethod
     def fit(
-        cls, dataset: Dataset, *, neighbours: int = 200, shrinkage: float = 10.0, decay: float = 0.8
+        cls, dataset: Dataset, *, neighbours: int = 200, shrinkage: float = 10.0, decay: float = 0.5
     ) -> "ItemKnn":
         """Compare the items of the training part.
 

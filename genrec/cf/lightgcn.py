@@ -60,7 +60,10 @@ class Graph:
         column = torch.cat([self.item + self.users, self.user])
         size = self.users + self.items
         matrix = torch.sparse_coo_tensor(
-            torch.stack([row, column]), torch.cat([value, value]), (size, size)
+            torch.stack([row, column]),
+            torch.cat([value, value]),
+            (size, size),
+            check_invariants=True,
         )
         return matrix.coalesce()
 
@@ -89,7 +92,7 @@ class LightGcn(nn.Module):
 
     def all_layers(self) -> list[Tensor]:
         """Return the vectors after each layer, float32[users + items, d], those before included."""
-        steps = [self.vectors]
+        steps: list[Tensor] = [self.vectors]
         adjacency: Tensor = self.get_buffer("adjacency")
         for _ in range(self.layers):
             steps.append(torch.sparse.mm(adjacency, steps[-1]))

@@ -119,7 +119,7 @@ def test_one_training_event_changes_everything(tmp_path, dataset):
 
 def test_vectors_that_are_no_numbers_name_the_step_size(tmp_path, dataset):
     folder = write_dataset(tmp_path, dataset)
-    with pytest.raises(ConfigError, match=r"NaN.*lower cf\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"NaN.*lower its learning_rate"):
         fit.run(folder, recipe(epochs=1, learning_rate=1e30, batch_items=10**6), RUNTIME)
     assert not (folder / "cf").exists()
 

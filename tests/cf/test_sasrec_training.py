@@ -118,8 +118,8 @@ def test_keeps_the_weights_of_the_best_epoch_and_stops(monkeypatch):
     scores = iter([0.1, 0.4, 0.4, 0.2, 0.9])
     seen = []
 
-    def scripted(network, _):
-        seen.append(network.item_vectors.weight.detach().clone())
+    def scripted(ranker, _):
+        seen.append(ranker.network.item_vectors.weight.detach().clone())
         return 0.5, next(scores)
 
     monkeypatch.setattr(sasrec_training, "validate", scripted)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genrec import artifacts
+from genrec.cf.popularity import Popularity
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.data.ranking import Ranking
@@ -219,7 +220,7 @@ def test_invalid_entries_are_counted_and_said(folder, monkeypatch, caplog):
             for _ in histories
         ]
 
-    monkeypatch.setattr(export.Popularity, "rank", rank)
+    monkeypatch.setattr(Popularity, "rank", rank)
     run(folder, recipe(models=["popularity"]), RUNTIME)
     predictions = load(folder, "popularity")
     assert predictions.item.tolist() == [-1] * (2 * USERS)
