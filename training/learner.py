@@ -67,7 +67,12 @@ def prepare(
                 "train.language_model: null and train.scratch.architecture: encoder_decoder."
             )
         vocabulary = add_codes(
-            language_model, tokenizer, index, dataset.catalog.titles, seed=runtime.seed
+            language_model,
+            tokenizer,
+            index,
+            dataset.catalog.titles,
+            new_rows=config.new_rows,
+            seed=runtime.seed,
         )
         trained = add_lora(
             language_model,

@@ -1,0 +1,185 @@
+"""How the rows of new code tokens start when a pretrained language model gets them."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from genrec.semantic_ids.item_index import ItemIndex
+
+# Length of the noise beside what a code is about; equal titles must not start equal.
+NOISE_SHARE = 0.2
+# Length of the noise around the mean of all words, as a share of an ordinary word's distance.
+MEAN_NOISE_SHARE = 0.01
+# Share of the words' covariance that ``normal`` draws with; the value of Hewitt (2021).
+COVARIANCE_SHARE = 1e-5
+# Noise on the logits of ``convex``; codes with the same words must not start equal.
+LOGIT_NOISE = 0.01
+# Rows that are in double precision at once.
+_BLOCK = 8192
+
+NewRows = Callable[[torch.Tensor, Sequence[Sequence[int]], ItemIndex, int], torch.Tensor]
+
+
+def from_titles(
+    old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
+) -> torch.Tensor:
+    """Start a code in the direction of the words in the titles of its items.
+
+    Averages over many words lie close together, so each row's distance from its level's middle is
+    stretched to that of an ordinary word: a model cannot tell codes apart, nor rank them, when
+    their rows are all but equal. Codes without items start in a random direction, and a little
+    noise tells rows apart that would start equal.
+
+    Args:
+        old: float32[V, d], the rows of the words.
+        encoded: Words of the title of every catalogue row, each in ``0 .. V - 1``.
+        index: The codes.
+        seed: Seed of the noise.
+
+    Returns:
+        float32[codes, d], level by level.
+    """
+    mean, ordinary = _middle(old)
+    items = torch.stack(
+        [old[torch.tensor(words)].mean(0) if len(words) else mean for words in encoded]
+    )
+    generator = torch.Generator().manual_seed(seed)
+    levels = []
+    for level, size in enumerate(index.level_sizes):
+        codes = torch.from_numpy(index.codes[:, level].astype(np.int64))
+        total = torch.zeros(size, old.shape[1]).index_add_(0, codes, items)
+        count = torch.bincount(codes, minlength=size).unsqueeze(1)
+        about = total / count.clamp(min=1) - items.mean(0)
+        noise = torch.randn(about.shape, generator=generator)
+        away = _scaled(torch.where(count > 0, about, noise)) + NOISE_SHARE * _scaled(noise)
+        levels.append(mean + ordinary * _scaled(away))
+    return torch.cat(levels)
+
+
+def from_mean(
+    old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
+) -> torch.Tensor:
+    """Start every code at the mean of the words, with a little noise that tells codes apart.
+
+    Each row is ``MEAN_NOISE_SHARE`` of an ordinary word's distance away from the mean, in a random
+    direction. Titles are not looked at. Arguments and result are those of ``from_titles``.
+    """
+    mean, ordinary = _middle(old)
+    noise = torch.randn(
+        sum(index.level_sizes), old.shape[1], generator=torch.Generator().manual_seed(seed)
+    )
+    return mean + MEAN_NOISE_SHARE * ordinary * _scaled(noise)
+
+
+def from_normal(
+    old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
+) -> torch.Tensor:
+    """Draw every code from the normal distribution of the words, drawn in tightly.
+
+    The mean is that of the old rows and the covariance ``COVARIANCE_SHARE`` times theirs, divided
+    by V as in Hewitt, "Initializing new word embeddings for pretrained language models" (2021);
+    compared in Mundra et al., "An Empirical Comparison of Vocabulary Expansion and Initialization
+    Approaches for Language Models" (2024). Titles are not looked at. Rows lie so close together
+    that bfloat16, where it is the model's number type, rounds part of the difference away.
+    Arguments and result are those of ``from_titles``.
+    """
+    mean = torch.stack([block.sum(0) for block in _doubles(old)]).sum(0) / len(old)
+    covariance = torch.zeros(old.shape[1], old.shape[1], dtype=torch.float64)
+    for block in _doubles(old):
+        covariance += (block - mean).T @ (block - mean)
+    values, vectors = torch.linalg.eigh(covariance / len(old))
+    # Rounding makes eigenvalues of a singular covariance slightly negative. The symmetric root does
+    # not depend on the signs of the eigenvectors, which differ between libraries.
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    noise = torch.randn(
+        sum(index.level_sizes),
+        old.shape[1],
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+    )
+    return (mean + COVARIANCE_SHARE**0.5 * noise @ root).float()
+
+
+def from_hull(
+    old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
+) -> torch.Tensor:
+    """Start a code at a weighted mean of the words in the titles of its items.
+
+    The weights are a softmax over the words w that occur with code c, their logits the positive
+    pointwise mutual information ``max(0, log(n(c, w) N / (n(c) n(w))))`` of the counts over the
+    titles, and a little noise; every other word has weight 0. A code whose items have no words, or
+    that no item carries, has weights drawn evenly from all convex combinations of all words. In a
+    head without a bias no row therefore gets a larger logit than the best word, whatever the
+    hidden state, up to rounding.
+
+    That new rows stay inside the convex hull of the old ones is the idea of CW2V (Mundra et al.,
+    "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language
+    Models", 2024). This is not CW2V: there the weights are trained, with word2vec's skip-gram loss
+    on text; here they are counted, and nothing is trained. Arguments and result are those of
+    ``from_titles``.
+    """
+    lengths = np.asarray([len(words) for words in encoded], dtype=np.int64)
+    words = np.fromiter((word for title in encoded for word in title), np.int64, lengths.sum())
+    generator = torch.Generator().manual_seed(seed)
+    levels = []
+    for level, size in enumerate(index.level_sizes):
+        codes = np.repeat(index.codes[:, level].astype(np.int64), lengths)
+        places, logits = _word_information(codes, words, len(old))
+        logits += LOGIT_NOISE * torch.randn(len(logits), generator=generator)
+        # A sparse softmax is over the places that are kept, those with logit 0 among them.
+        table = torch.sparse_coo_tensor(places, logits, (size, len(old)), is_coalesced=True)
+        rows = torch.sparse.mm(torch.sparse.softmax(table, 1), old)
+        for code in np.setdiff1d(np.arange(size), codes):
+            # Exponential weights over their sum are spread evenly over the simplex.
+            weights = torch.empty(len(old)).exponential_(generator=generator)
+            rows[code] = (weights / weights.sum()) @ old
+        levels.append(rows)
+    return torch.cat(levels)
+
+
+def _word_information(
+    codes: NDArray[np.int64], words: NDArray[np.int64], vocabulary: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how much more often than by chance codes and words meet.
+
+    Args:
+        codes: int64[N], the code at each word of the titles.
+        words: int64[N], that word.
+        vocabulary: Number of words there are.
+
+    Returns:
+        The pairs that occur, int64[2, p], sorted, and their positive pointwise mutual information,
+        float32[p].
+    """
+    pairs, count = np.unique(codes * vocabulary + words, return_counts=True)
+    code, word = np.divmod(pairs, vocabulary)
+    by_chance = np.bincount(codes)[code] * (np.bincount(words)[word] / max(len(words), 1))
+    information = np.log(np.maximum(count / by_chance, 1))
+    return torch.from_numpy(np.stack([code, word])), torch.from_numpy(information).float()
+
+
+def _middle(old: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean of the words, and the median of their distances to it."""
+    mean = old.mean(0)
+    return mean, (old - mean).norm(dim=1).median()
+
+
+def _doubles(old: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Return the rows in double precision, block by block."""
+    return (block.double() for block in old.split(_BLOCK))
+
+
+def _scaled(rows: torch.Tensor) -> torch.Tensor:
+    """Return the rows at length 1."""
+    return nn.functional.normalize(rows, dim=1)
+
+
+NEW_ROWS: dict[str, NewRows] = {
+    "titles": from_titles,
+    "mean": from_mean,
+    "normal": from_normal,
+    "convex": from_hull,
+}
