@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import nn
 
 from genrec.semantic_ids.item_index import ItemIndex
@@ -100,7 +101,8 @@ def from_normal(
         generator=torch.Generator().manual_seed(seed),
         dtype=torch.float64,
     )
-    return (mean + COVARIANCE_SHARE**0.5 * noise @ root).float()
+    rows: torch.Tensor = mean + COVARIANCE_SHARE**0.5 * noise @ root
+    return rows.float()
 
 
 def from_hull(
@@ -127,11 +129,12 @@ def from_hull(
     levels = []
     for level, size in enumerate(index.level_sizes):
         codes = np.repeat(index.codes[:, level].astype(np.int64), lengths)
-        places, logits = _word_information(codes, words, len(old))
-        logits += LOGIT_NOISE * torch.randn(len(logits), generator=generator)
-        # A sparse softmax is over the places that are kept, those with logit 0 among them.
-        table = torch.sparse_coo_tensor(places, logits, (size, len(old)), is_coalesced=True)
-        rows = torch.sparse.mm(torch.sparse.softmax(table, 1), old)
+        code, word, logits = _word_information(codes, words, len(old))
+        logits += LOGIT_NOISE * torch.randn(len(logits), generator=generator).numpy()
+        shares = np.exp(logits)
+        shares /= np.bincount(code, shares)[code]
+        table = csr_array((shares, (code, word)), shape=(size, len(old)))
+        rows = torch.from_numpy(table @ old.numpy()).float()
         for code in np.setdiff1d(np.arange(size), codes):
             # Exponential weights over their sum are spread evenly over the simplex.
             weights = torch.empty(len(old)).exponential_(generator=generator)
@@ -142,7 +145,7 @@ def from_hull(
 
 def _word_information(
     codes: NDArray[np.int64], words: NDArray[np.int64], vocabulary: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return how much more often than by chance codes and words meet.
 
     Args:
@@ -151,14 +154,13 @@ def _word_information(
         vocabulary: Number of words there are.
 
     Returns:
-        The pairs that occur, int64[2, p], sorted, and their positive pointwise mutual information,
-        float32[p].
+        Code and word of each pair that occurs, int64[p], and their positive pointwise mutual
+        information, float64[p].
     """
     pairs, count = np.unique(codes * vocabulary + words, return_counts=True)
     code, word = np.divmod(pairs, vocabulary)
     by_chance = np.bincount(codes)[code] * (np.bincount(words)[word] / max(len(words), 1))
-    information = np.log(np.maximum(count / by_chance, 1))
-    return torch.from_numpy(np.stack([code, word])), torch.from_numpy(information).float()
+    return code, word, np.log(np.maximum(count / by_chance, 1))
 
 
 def _middle(old: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,7 +171,7 @@ def _middle(old: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _doubles(old: torch.Tensor) -> Iterator[torch.Tensor]:
     """Return the rows in double precision, block by block."""
-    return (block.double() for block in old.split(_BLOCK))
+    return (block.double() for block in torch.split(old, _BLOCK))
 
 
 def _scaled(rows: torch.Tensor) -> torch.Tensor:
