@@ -172,6 +172,7 @@ def add_codes(
     titles: Sequence[str],
     *,
     new_rows: str = "titles",
+    codebooks: Sequence[NDArray[np.float32]] = (),
     seed: int,
 ) -> SidVocabulary:
     """Give a pretrained language model one new token for every code.
@@ -185,6 +186,7 @@ def add_codes(
         index: The codes.
         titles: Title of every catalogue row.
         new_rows: How new rows start, a name in ``NEW_ROWS``.
+        codebooks: float32[m_l, w_l] for each level of the quantizer; ``codebook`` needs them.
         seed: Seed of the noise.
 
     Raises:
@@ -209,7 +211,8 @@ def add_codes(
     if layers[1].weight is not layers[0].weight:
         matrices.append(layers[1].weight)
     for matrix in matrices:
-        rows = NEW_ROWS[new_rows](matrix.detach()[:old_size].float(), encoded, index, seed)
+        old = matrix.detach()[:old_size].float()
+        rows = NEW_ROWS[new_rows](old, encoded, index, seed, codebooks)
         with torch.no_grad():
             matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
     return vocabulary

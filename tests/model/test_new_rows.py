@@ -21,6 +21,11 @@ from .test_language_model import INDEX, TITLES, WORDS, pretrained
 CODES = ItemIndex(np.asarray([[0, 0], [0, 1], [1, 0], [1, 2]], dtype=np.int32), (3, 3), {})
 ENCODED = [[1, 2, 1], [1, 3], [4, 2], []]
 WORDLESS = [2, 5]
+# Level 0 has vectors for all codes, in three dimensions; level 1 for two of three, in two.
+CODEBOOKS = [
+    np.asarray([[1, 0, 2], [-1, 1, 0], [0, 3, 1]], dtype=np.float32),
+    np.asarray([[1, 2], [3, -1]], dtype=np.float32),
+]
 
 
 def words(count=9, width=16, seed=3):
@@ -48,7 +53,9 @@ def test_the_recipe_names_every_way():
 
 @pytest.mark.parametrize("name", NEW_ROWS)
 def test_same_seed_same_rows_and_all_rows_differ(name):
-    first, again, other = (NEW_ROWS[name](words(), ENCODED, CODES, seed) for seed in (1, 1, 2))
+    first, again, other = (
+        NEW_ROWS[name](words(), ENCODED, CODES, seed, CODEBOOKS) for seed in (1, 1, 2)
+    )
     assert first.shape == (6, 16) and first.dtype == torch.float32
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -63,18 +70,18 @@ def test_every_matrix_gets_rows_from_its_own_old_rows(name, tied):
     before = [layer.weight.detach().clone() for layer in layers]
     assert torch.equal(*before) == tied
     encoded = [[WORDS.index(word) for word in title.split()] for title in TITLES]
-    add_codes(model, tokenizer, INDEX, TITLES, new_rows=name, seed=1)
+    add_codes(model, tokenizer, INDEX, TITLES, new_rows=name, codebooks=CODEBOOKS, seed=1)
     for layer, old in zip(
         [model.get_input_embeddings(), model.get_output_embeddings()], before, strict=True
     ):
         rows = layer.weight.detach()
         assert torch.equal(rows[: len(WORDS)], old)
-        assert torch.equal(rows[len(WORDS) :], NEW_ROWS[name](old, encoded, INDEX, 1))
+        assert torch.equal(rows[len(WORDS) :], NEW_ROWS[name](old, encoded, INDEX, 1, CODEBOOKS))
 
 
 def test_an_unknown_way_is_refused_before_anything_changes():
     model, tokenizer = pretrained()
-    with pytest.raises(ConfigError, match="titles, mean, normal, convex"):
+    with pytest.raises(ConfigError, match="titles, mean, normal, convex, codebook"):
         add_codes(model, tokenizer, INDEX, TITLES, new_rows="cw2v", seed=1)
     assert len(tokenizer) == len(WORDS) == len(model.get_input_embeddings().weight)
 
@@ -174,3 +181,44 @@ def test_convex_without_any_title_is_inside_the_hull():
     old = words()
     for row in NEW_ROWS["convex"](old, [[]], many_codes(20), 1):
         assert hull_weights(old, row).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_codebook_is_the_ridge_map_of_the_vectors_item_by_item():
+    old = words()
+    mean = old.mean(0)
+    ordinary = (old - mean).norm(dim=1).median()
+    items = np.stack([(old[title].mean(0) if title else mean).numpy() for title in ENCODED])
+    rows = NEW_ROWS["codebook"](old, ENCODED, CODES, 7, CODEBOOKS)
+    generator = torch.Generator().manual_seed(7)
+    for level, known in enumerate([[0, 1, 2], [0, 1]]):
+        noise = torch.randn(3, old.shape[1], generator=generator)
+        carried = [row for row in range(4) if CODES.codes[row, level] in known]
+        inputs = CODEBOOKS[level][CODES.codes[carried, level]]
+        centre = inputs.mean(0)
+        ridge = 0.1 * np.square(inputs - centre).sum() / inputs.shape[1]
+        # Ridge as rows that map each dimension to nothing.
+        system = np.vstack([inputs - centre, math.sqrt(ridge) * np.eye(inputs.shape[1])])
+        target = items[carried] - items[carried].mean(0)
+        target = np.vstack([target, np.zeros((inputs.shape[1], old.shape[1]))])
+        fitted = np.linalg.lstsq(system, target)[0]
+        for code in range(3):
+            about = noise[code]
+            if code in known:
+                mapped = (CODEBOOKS[level][code] - centre) @ fitted
+                about = torch.from_numpy(mapped.astype(np.float32))
+            away = about / about.norm() + 0.2 * noise[code] / noise[code].norm()
+            expected = mean + ordinary * away / away.norm()
+            torch.testing.assert_close(rows[3 * level + code], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_codebook_with_vectors_all_alike_is_noise_at_an_ordinary_distance():
+    old = words()
+    alike = [np.ones((3, 4), dtype=np.float32)] * 2
+    away = NEW_ROWS["codebook"](old, ENCODED, CODES, 7, alike) - old.mean(0)
+    ordinary = (old - old.mean(0)).norm(dim=1).median()
+    torch.testing.assert_close(away.norm(dim=1), ordinary.expand(6))
+
+
+def test_codebook_without_codebooks_is_refused():
+    with pytest.raises(ConfigError, match="no codebooks"):
+        NEW_ROWS["codebook"](words(), ENCODED, CODES, 7)
