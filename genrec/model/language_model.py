@@ -197,6 +197,8 @@ def add_codes(
             f"new rows {new_rows!r} are not known, expected one of {', '.join(NEW_ROWS)}."
         )
     vocabulary = SidVocabulary(index.level_sizes, len(tokenizer))
+    # Before the codes are words, so that no title is read as one.
+    encoded = tokenizer([str(title) for title in titles], add_special_tokens=False)["input_ids"]
     added = tokenizer.add_tokens(vocabulary.token_texts())
     if added != len(vocabulary.token_texts()):
         raise ConfigError(
@@ -204,7 +206,6 @@ def add_codes(
             "codes; use the base model, not one that was tuned on codes before."
         )
     old_size = vocabulary.first_token
-    encoded = tokenizer([str(title) for title in titles], add_special_tokens=False)["input_ids"]
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     matrices: list[torch.Tensor] = [layers[0].weight]

@@ -177,8 +177,7 @@ def from_normal(
     by V as in Hewitt, "Initializing new word embeddings for pretrained language models" (2021);
     compared in Mundra et al., "An Empirical Comparison of Vocabulary Expansion and Initialization
     Approaches for Language Models" (2024). Titles are not looked at. Rows lie so close together
-    that bfloat16, where it is the model's number type, rounds part of the difference away.
-
+    that in bfloat16 rounding is a visible part of their differences.
     """
     mean = torch.stack([block.sum(0) for block in _doubles(old)]).sum(0) / len(old)
     covariance = torch.zeros(old.shape[1], old.shape[1], dtype=torch.float64)
@@ -216,8 +215,8 @@ def from_hull(
 
     That new rows stay inside the convex hull of the old ones is the idea of CW2V (Mundra et al.,
     "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language
-    Models", 2024). This is not CW2V: there the weights are trained, with word2vec's skip-gram loss
-    on text; here they are counted, and nothing is trained.
+    Models", 2024). This is not CW2V: there the weights are trained on text, as word2vec trains
+    its vectors; here they are counted, and nothing is trained.
     """
     lengths = np.asarray([len(words) for words in encoded], dtype=np.int64)
     words = np.fromiter((word for title in encoded for word in title), np.int64, lengths.sum())
@@ -231,10 +230,10 @@ def from_hull(
         shares /= np.bincount(code, shares)[code]
         table = csr_array((shares, (code, word)), shape=(size, len(old)))
         rows = torch.from_numpy(table @ old.numpy()).float()
-        for code in np.setdiff1d(np.arange(size), codes):
+        for wordless in np.setdiff1d(np.arange(size), codes):
             # Exponential weights over their sum are spread evenly over the simplex.
             weights = torch.empty(len(old)).exponential_(generator=generator)
-            rows[code] = (weights / weights.sum()) @ old
+            rows[wordless] = (weights / weights.sum()) @ old
         levels.append(rows)
     return torch.cat(levels)
 

@@ -28,7 +28,7 @@ def load_codebooks(folder: Path) -> list[NDArray[np.float32]]:
     tables = load_file(path) if path.is_file() else {}
     # k-means and product quantization call them the first, RQ-VAE the second.
     for name in ("level_{}", "codebooks.{}"):
-        codebooks = []
+        codebooks: list[NDArray[np.float32]] = []
         while name.format(len(codebooks)) in tables:
             codebooks.append(tables[name.format(len(codebooks))])
         if codebooks:

@@ -222,3 +222,12 @@ def test_codebook_with_vectors_all_alike_is_noise_at_an_ordinary_distance():
 def test_codebook_without_codebooks_is_refused():
     with pytest.raises(ConfigError, match="no codebooks"):
         NEW_ROWS["codebook"](words(), ENCODED, CODES, 7)
+
+
+def test_a_title_that_looks_like_a_code_is_read_as_words():
+    model, tokenizer = pretrained()
+    vocabulary = add_codes(model, tokenizer, INDEX, ["<a_0>", *TITLES[1:]], seed=1)
+    rows = model.get_input_embeddings().weight.detach()[vocabulary.first_token :]
+    old = model.get_input_embeddings().weight.detach()[: vocabulary.first_token]
+    encoded = [[WORDS.index("<unknown>")], [3, 5], [4, 6], [4, 6]]
+    assert torch.equal(rows, NEW_ROWS["titles"](old, encoded, INDEX, 1))
