@@ -1,8 +1,11 @@
 """A language model about to be trained: made from scratch, or a pretrained one with adapters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -43,8 +46,12 @@ def prepare(
     index: ItemIndex,
     runtime: Runtime,
     facts: dict[str, Any],
+    codebooks: Sequence[NDArray[np.float32]] = (),
 ) -> Learner:
     """Make the untrained learner that a recipe describes.
+
+    ``codebooks`` are those of the index, float32[m_l, w_l] for each level of its quantizer; only
+    ``train.new_rows: codebook`` needs them.
 
     Raises:
         ConfigError: When the model that is named, or its sizes, cannot be trained.
@@ -67,7 +74,13 @@ def prepare(
                 "train.language_model: null and train.scratch.architecture: encoder_decoder."
             )
         vocabulary = add_codes(
-            language_model, tokenizer, index, dataset.catalog.titles, seed=runtime.seed
+            language_model,
+            tokenizer,
+            index,
+            dataset.catalog.titles,
+            new_rows=config.new_rows,
+            codebooks=codebooks,
+            seed=runtime.seed,
         )
         trained = add_lora(
             language_model,

@@ -25,6 +25,7 @@ from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import item_token_table
 from genrec.model.progress_bars import without_progress_bars
 from genrec.runtime import Runtime
+from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
@@ -63,8 +64,11 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     if config.teacher_weight:
         inputs["cf"] = run_folder / "cf"
         teacher = load_teacher(inputs["cf"], index, runtime)
+    codebooks = []
+    if config.language_model is not None and config.new_rows == "codebook":
+        codebooks = load_codebooks(inputs["index"])
     runtime.start()
-    learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest})
+    learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest}, codebooks)
     checkpoints = run_folder / "model.checkpoint"
     _claim(checkpoints, config, runtime.seed, inputs)
     started = time.perf_counter()

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from torch import nn
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -25,14 +24,13 @@ from transformers import (
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
+from genrec.model.new_rows import NEW_ROWS
 from genrec.model.progress_bars import without_progress_bars
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 
-# Length of the noise beside what a code is about; equal titles must not start equal.
-NOISE_SHARE = 0.2
 PAD, UNKNOWN = "<pad>", "<unknown>"
 
 
@@ -173,23 +171,34 @@ def add_codes(
     index: ItemIndex,
     titles: Sequence[str],
     *,
+    new_rows: str = "titles",
+    codebooks: Sequence[NDArray[np.float32]] = (),
     seed: int,
 ) -> SidVocabulary:
-    """Give a pretrained language model one new token for every code, started from item titles.
+    """Give a pretrained language model one new token for every code.
 
-    A new row starts in the direction of the words in the titles of the items that carry the code,
-    as far from the middle of the vocabulary as an ordinary word; codes no item carries start in a
-    random direction. A little noise tells rows apart that would start equal. The output rows of
-    models with separate heads start the same way from the output matrix.
+    The new rows start from the old ones, in one of the ways of ``genrec.model.new_rows``. The
+    output rows of models with separate heads start the same way from the output matrix.
 
     Args:
         model: Changed in place.
         tokenizer: Changed in place.
         index: The codes.
         titles: Title of every catalogue row.
+        new_rows: How new rows start, a name in ``NEW_ROWS``.
+        codebooks: float32[m_l, w_l] for each level of the quantizer; ``codebook`` needs them.
         seed: Seed of the noise.
+
+    Raises:
+        ConfigError: When ``new_rows`` names no way, or the tokenizer already knows codes.
     """
+    if new_rows not in NEW_ROWS:
+        raise ConfigError(
+            f"new rows {new_rows!r} are not known, expected one of {', '.join(NEW_ROWS)}."
+        )
     vocabulary = SidVocabulary(index.level_sizes, len(tokenizer))
+    # Before the codes are words, so that no title is read as one.
+    encoded = tokenizer([str(title) for title in titles], add_special_tokens=False)["input_ids"]
     added = tokenizer.add_tokens(vocabulary.token_texts())
     if added != len(vocabulary.token_texts()):
         raise ConfigError(
@@ -197,49 +206,17 @@ def add_codes(
             "codes; use the base model, not one that was tuned on codes before."
         )
     old_size = vocabulary.first_token
-    encoded = tokenizer([str(title) for title in titles], add_special_tokens=False)["input_ids"]
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     matrices: list[torch.Tensor] = [layers[0].weight]
     if layers[1].weight is not layers[0].weight:
         matrices.append(layers[1].weight)
     for matrix in matrices:
-        rows = _rows_from_titles(matrix.detach()[:old_size].float(), encoded, index, seed)
+        old = matrix.detach()[:old_size].float()
+        rows = NEW_ROWS[new_rows](old, encoded, index, seed, codebooks)
         with torch.no_grad():
             matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
     return vocabulary
-
-
-def _rows_from_titles(
-    old: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex, seed: int
-) -> torch.Tensor:
-    """Return start rows for all codes, level by level, float[codes, hidden].
-
-    Averages over many words lie close together, so each row's distance from its level's middle is
-    stretched to that of an ordinary word: a model cannot tell codes apart, nor rank them, when
-    their rows are all but equal.
-    """
-    mean = old.mean(0)
-    ordinary = (old - mean).norm(dim=1).median()
-    items = torch.stack(
-        [old[torch.tensor(words)].mean(0) if len(words) else mean for words in encoded]
-    )
-    generator = torch.Generator().manual_seed(seed)
-    levels = []
-    for level, size in enumerate(index.level_sizes):
-        codes = torch.from_numpy(index.codes[:, level].astype(np.int64))
-        total = torch.zeros(size, old.shape[1]).index_add_(0, codes, items)
-        count = torch.bincount(codes, minlength=size).unsqueeze(1)
-        about = total / count.clamp(min=1) - items.mean(0)
-        noise = torch.randn(about.shape, generator=generator)
-        away = _scaled(torch.where(count > 0, about, noise)) + NOISE_SHARE * _scaled(noise)
-        levels.append(mean + ordinary * _scaled(away))
-    return torch.cat(levels)
-
-
-def _scaled(rows: torch.Tensor) -> torch.Tensor:
-    """Return the rows at length 1."""
-    return nn.functional.normalize(rows, dim=1)
 
 
 def code_token_ids(vocabulary: SidVocabulary) -> list[int]:

@@ -15,6 +15,7 @@ from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, ConfigError, DependencyError
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import encoder_decoder_from_scratch, from_scratch
+from genrec.model.new_rows import NEW_ROWS
 from genrec.runtime import Runtime
 from genrec.training import train
 
@@ -211,6 +212,32 @@ def test_lora_on_a_local_model_with_instructions_learns(run_folder, small_index,
     assert model.facts["score"] == "exact"
     texts = model.tokenizer.convert_ids_to_tokens(model.vocabulary.tokens(small_index.codes)[0])
     assert texts == ["<a_0>", "<b_0>"]
+
+
+def test_new_rows_start_from_the_codebooks_of_the_index(tmp_path, cycle_dataset, small_index):
+    from genrec.tokenization.residual_kmeans import ResidualKMeans
+
+    source = tiny_language_model(tmp_path / "lm", small_index)
+    # So small a step leaves the rows where they start.
+    settings = {"language_model": str(source), "max_steps": 1, "learning_rate": 1e-12}
+    bare = make_run(tmp_path / "bare", cycle_dataset, small_index)
+    with pytest.raises(ConfigError, match="holds no codebooks"):
+        train.run(bare, recipe(**settings, new_rows="codebook"), RUNTIME)
+    vectors = np.random.default_rng(1).normal(size=(len(small_index), 5)).astype(np.float32)
+    quantizer = ResidualKMeans(2, 4).fit(vectors)
+    with artifacts.writing(tmp_path / "full" / "index", "index") as partial:
+        small_index.save(partial)
+        quantizer.save(partial)
+    with artifacts.writing(tmp_path / "full" / "dataset", "dataset") as partial:
+        cycle_dataset.save(partial)
+    folder = train.run(tmp_path / "full", recipe(**settings, new_rows="codebook"), RUNTIME)
+    model = GenerativeModel.load(folder, device=CPU)
+    rows = model.language_model.get_input_embeddings().weight.detach().float()
+    old = rows[: model.vocabulary.first_token]
+    words = model.tokenizer(cycle_dataset.catalog.titles, add_special_tokens=False)["input_ids"]
+    expected = NEW_ROWS["codebook"](old, words, small_index, RUNTIME.seed, quantizer.codebooks)
+    # The model is kept in bfloat16, which has 8 significant bits.
+    torch.testing.assert_close(rows[len(old) :], expected, rtol=2**-8, atol=1e-6)
 
 
 def test_a_pretrained_encoder_decoder_is_refused(run_folder, small_index, tmp_path):
