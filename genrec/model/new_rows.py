@@ -211,7 +211,7 @@ def from_hull(
     titles, and a little noise; every other word has weight 0. A code whose items have no words, or
     that no item carries, has weights drawn evenly from all convex combinations of all words. In a
     head without a bias no row therefore gets a larger logit than the best word, whatever the
-    hidden state, up to rounding.
+    hidden state, up to rounding. Codes whose items have one word in all, the same one, start equal.
 
     That new rows stay inside the convex hull of the old ones is the idea of CW2V (Mundra et al.,
     "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language
