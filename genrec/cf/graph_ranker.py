@@ -56,16 +56,9 @@ class GraphRanker:
         *,
         exclude: Sequence[NDArray[np.int32]] | None = None,
     ) -> list[Ranking]:
-        """Rank items for each history.
+        """Rank items for each history; see ``RankingModel.rank``.
 
-        Args:
-            histories: Catalogue rows per user; may be empty, then all items score 0.
-            k: Number of items wanted; fewer are returned only when fewer are eligible.
-            exclude: Catalogue rows per user that must not be returned.
-
-        Raises:
-            RequestError: When k is below 1, a row is outside the catalogue, or ``exclude`` does
-                not have one entry a history.
+        For an empty history all items score 0.
         """
         excluded = check_request(histories, k, exclude, len(self.items))
         users = self.user_vectors(histories)

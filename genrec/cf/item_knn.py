@@ -78,16 +78,9 @@ class ItemKnn:
         *,
         exclude: Sequence[NDArray[np.int32]] | None = None,
     ) -> list[Ranking]:
-        """Rank what is near the items of each history; an empty history gets popular items.
+        """Rank what is near the items of each history; see ``RankingModel.rank``.
 
-        Args:
-            histories: Catalogue rows per user, oldest first; may be empty.
-            k: Number of items wanted; fewer are returned only when fewer are eligible.
-            exclude: Catalogue rows per user that must not be returned.
-
-        Raises:
-            RequestError: When k is below 1, a row is outside the catalogue, or ``exclude`` does
-                not have one entry a history.
+        An empty history gets popular items.
         """
         excluded = check_request(histories, k, exclude, len(self.popularity.counts))
         return [
@@ -106,12 +99,8 @@ class ItemKnn:
         found = np.flatnonzero(scores)
         best = found[np.argsort(-scores[found], kind="stable")][:k]
         items, values = best.astype(np.int32), scores[best].astype(np.float32)
-        if len(items) == k:
-            return Ranking(items, values)
-        fill = self.popularity.top(k - len(items), np.concatenate([excluded, items]))
-        least = values[-1] if len(values) else np.float32(1)
-        below = least * fill.scores / np.float32(self.popularity.counts.max() + 1)
-        return Ranking(np.concatenate([items, fill.items]), np.concatenate([values, below]))
+        below = float(values[-1]) if len(values) else 1.0
+        return self.popularity.filled(Ranking(items, values), k, excluded, below)
 
     def save(self, folder: Path) -> None:
         """Write ``item_knn.safetensors`` into the folder."""

@@ -70,6 +70,25 @@ class Popularity:
         items = head[~np.isin(head, excluded)][:k]
         return Ranking(items, self.counts[items].astype(np.float32))
 
+    def filled(
+        self, ranking: Ranking, k: int, excluded: NDArray[np.int32], below: float
+    ) -> Ranking:
+        """Return a list with the most frequent other items put behind it, so that it has k.
+
+        Args:
+            ranking: At most k items, best first.
+            k: Number of items wanted.
+            excluded: int32[m], catalogue rows that must not be in it.
+            below: The scores of what is put in lie between 0 and this.
+        """
+        if len(ranking) == k:
+            return ranking
+        fill = self.top(k - len(ranking), np.concatenate([excluded, ranking.items]))
+        scores = np.float32(below) * fill.scores / np.float32(self.counts.max() + 1)
+        return Ranking(
+            np.concatenate([ranking.items, fill.items]), np.concatenate([ranking.scores, scores])
+        )
+
     def save(self, folder: Path) -> None:
         """Write ``popularity.safetensors`` into the folder."""
         save_file({"counts": self.counts}, folder / "popularity.safetensors")

@@ -100,11 +100,7 @@ class Transition:
         kept = np.flatnonzero(~np.isin(followers, excluded))[:k]
         items = followers[kept]
         scores = self.counts[start:end][kept].astype(np.float32)
-        if len(items) == k:
-            return Ranking(items, scores)
-        fill = self.popularity.top(k - len(items), np.concatenate([excluded, items]))
-        below_one = fill.scores / np.float32(self.popularity.counts.max() + 1)
-        return Ranking(np.concatenate([items, fill.items]), np.concatenate([scores, below_one]))
+        return self.popularity.filled(Ranking(items, scores), k, excluded, below=1)
 
     def save(self, folder: Path) -> None:
         """Write ``transition.safetensors`` into the folder."""
