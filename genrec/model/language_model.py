@@ -24,7 +24,7 @@ from transformers import (
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
-from genrec.model.new_rows import NEW_ROWS
+from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.model.progress_bars import without_progress_bars
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -213,7 +213,7 @@ def add_codes(
         matrices.append(layers[1].weight)
     for matrix in matrices:
         old = matrix.detach()[:old_size].float()
-        rows = NEW_ROWS[new_rows](old, encoded, index, seed, codebooks)
+        rows = NEW_ROWS[new_rows](Given(old, encoded, index, seed, codebooks))
         with torch.no_grad():
             matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
     return vocabulary

@@ -1,7 +1,7 @@
 """How the rows of new code tokens start when a pretrained language model gets them."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,36 +26,30 @@ RIDGE_SHARE = 0.1
 _BLOCK = 8192
 
 
-class NewRows(Protocol):
-    """A way to start new rows."""
+@dataclass(frozen=True)
+class Given:
+    """What new rows can start from.
 
-    def __call__(
-        self,
-        old: torch.Tensor,
-        encoded: Sequence[Sequence[int]],
-        index: ItemIndex,
-        seed: int,
-        codebooks: Sequence[NDArray[np.float32]] = (),
-    ) -> torch.Tensor:
-        """Return start rows for all codes, float32[codes, d], level by level.
+    Attributes:
+        old: float32[V, d], the rows of the words.
+        encoded: Words of the title of every catalogue row, each in ``0 .. V - 1``.
+        index: The codes.
+        seed: Seed of what is random; the same seed gives the same rows.
+        codebooks: float32[m_l, w_l] for each level l of the quantizer, where there are any.
+    """
 
-        Args:
-            old: float32[V, d], the rows of the words.
-            encoded: Words of the title of every catalogue row, each in ``0 .. V - 1``.
-            index: The codes.
-            seed: Seed of what is random; the same seed gives the same rows.
-            codebooks: float32[m_l, w_l] for each level l of the quantizer, where there are any.
-        """
-        ...
+    old: torch.Tensor
+    encoded: Sequence[Sequence[int]]
+    index: ItemIndex
+    seed: int
+    codebooks: Sequence[NDArray[np.float32]] = ()
 
 
-def from_titles(
-    old: torch.Tensor,
-    encoded: Sequence[Sequence[int]],
-    index: ItemIndex,
-    seed: int,
-    codebooks: Sequence[NDArray[np.float32]] = (),
-) -> torch.Tensor:
+# Returns start rows for all codes, float32[codes, d], level by level.
+NewRows = Callable[[Given], torch.Tensor]
+
+
+def from_titles(given: Given) -> torch.Tensor:
     """Start a code in the direction of the words in the titles of its items.
 
     Averages over many words lie close together, so each row's distance from its level's middle is
@@ -63,23 +57,17 @@ def from_titles(
     their rows are all but equal. Codes without items start in a random direction, and a little
     noise tells rows apart that would start equal.
     """
-    mean, ordinary = _middle(old)
-    generator = torch.Generator().manual_seed(seed)
+    mean, ordinary = _middle(given.old)
+    generator = torch.Generator().manual_seed(given.seed)
     levels = []
-    for about, count in _title_directions(old, mean, encoded, index):
+    for about, count in _title_directions(given, mean):
         noise = torch.randn(about.shape, generator=generator)
         away = _scaled(torch.where(count > 0, about, noise)) + NOISE_SHARE * _scaled(noise)
         levels.append(mean + ordinary * _scaled(away))
     return torch.cat(levels)
 
 
-def from_codebooks(
-    old: torch.Tensor,
-    encoded: Sequence[Sequence[int]],
-    index: ItemIndex,
-    seed: int,
-    codebooks: Sequence[NDArray[np.float32]] = (),
-) -> torch.Tensor:
+def from_codebooks(given: Given) -> torch.Tensor:
     """Start a code in the direction that a linear map makes of its vector in the codebook.
 
     Each level has a map of its own, from the vectors of its codes to the mean words in the titles
@@ -91,16 +79,16 @@ def from_codebooks(
     Raises:
         ConfigError: When there are no codebooks.
     """
-    if not codebooks:
+    if not given.codebooks:
         raise ConfigError("new rows from codebooks were asked for, but no codebooks were given.")
-    mean, ordinary = _middle(old)
-    generator = torch.Generator().manual_seed(seed)
+    mean, ordinary = _middle(given.old)
+    generator = torch.Generator().manual_seed(given.seed)
     levels = []
-    for level, (about, count) in enumerate(_title_directions(old, mean, encoded, index)):
+    for level, (about, count) in enumerate(_title_directions(given, mean)):
         noise = torch.randn(about.shape, generator=generator)
         start = noise.clone()
-        if level < len(codebooks):
-            vectors = torch.from_numpy(codebooks[level][: len(about)])
+        if level < len(given.codebooks):
+            vectors = torch.from_numpy(given.codebooks[level][: len(about)])
             start[: len(vectors)] = _mapped(vectors, about, count)
         away = _scaled(start) + NOISE_SHARE * _scaled(noise)
         levels.append(mean + ordinary * _scaled(away))
@@ -108,18 +96,18 @@ def from_codebooks(
 
 
 def _title_directions(
-    old: torch.Tensor, mean: torch.Tensor, encoded: Sequence[Sequence[int]], index: ItemIndex
+    given: Given, mean: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield for each level where its codes' titles lie from the middle of all titles.
 
     Also int64[size, 1], how many items carry each code; what lies beside a 0 means nothing.
     """
     items = torch.stack(
-        [old[torch.tensor(words)].mean(0) if len(words) else mean for words in encoded]
+        [given.old[torch.tensor(words)].mean(0) if len(words) else mean for words in given.encoded]
     )
-    for level, size in enumerate(index.level_sizes):
-        codes = torch.from_numpy(index.codes[:, level].astype(np.int64))
-        total = torch.zeros(size, old.shape[1]).index_add_(0, codes, items)
+    for level, size in enumerate(given.index.level_sizes):
+        codes = torch.from_numpy(given.index.codes[:, level].astype(np.int64))
+        total = torch.zeros(size, given.old.shape[1]).index_add_(0, codes, items)
         count = torch.bincount(codes, minlength=size).unsqueeze(1)
         yield total / count.clamp(min=1) - items.mean(0), count
 
@@ -145,32 +133,22 @@ def _mapped(vectors: torch.Tensor, about: torch.Tensor, count: torch.Tensor) -> 
     return mapped.float()
 
 
-def from_mean(
-    old: torch.Tensor,
-    encoded: Sequence[Sequence[int]],
-    index: ItemIndex,
-    seed: int,
-    codebooks: Sequence[NDArray[np.float32]] = (),
-) -> torch.Tensor:
+def from_mean(given: Given) -> torch.Tensor:
     """Start every code at the mean of the words, with a little noise that tells codes apart.
 
     Each row is ``MEAN_NOISE_SHARE`` of an ordinary word's distance away from the mean, in a random
     direction. Titles are not looked at.
     """
-    mean, ordinary = _middle(old)
+    mean, ordinary = _middle(given.old)
     noise = torch.randn(
-        sum(index.level_sizes), old.shape[1], generator=torch.Generator().manual_seed(seed)
+        sum(given.index.level_sizes),
+        given.old.shape[1],
+        generator=torch.Generator().manual_seed(given.seed),
     )
     return mean + MEAN_NOISE_SHARE * ordinary * _scaled(noise)
 
 
-def from_normal(
-    old: torch.Tensor,
-    encoded: Sequence[Sequence[int]],
-    index: ItemIndex,
-    seed: int,
-    codebooks: Sequence[NDArray[np.float32]] = (),
-) -> torch.Tensor:
+def from_normal(given: Given) -> torch.Tensor:
     """Draw every code from the normal distribution of the words, drawn in tightly.
 
     The mean is that of the old rows and the covariance ``COVARIANCE_SHARE`` times theirs, divided
@@ -179,31 +157,25 @@ def from_normal(
     Approaches for Language Models" (2024). Titles are not looked at. Rows lie so close together
     that in bfloat16 rounding is a visible part of their differences.
     """
-    mean = torch.stack([block.sum(0) for block in _doubles(old)]).sum(0) / len(old)
-    covariance = torch.zeros(old.shape[1], old.shape[1], dtype=torch.float64)
-    for block in _doubles(old):
+    mean = torch.stack([block.sum(0) for block in _doubles(given.old)]).sum(0) / len(given.old)
+    covariance = torch.zeros(given.old.shape[1], given.old.shape[1], dtype=torch.float64)
+    for block in _doubles(given.old):
         covariance += (block - mean).T @ (block - mean)
-    values, vectors = torch.linalg.eigh(covariance / len(old))
+    values, vectors = torch.linalg.eigh(covariance / len(given.old))
     # Rounding makes eigenvalues of a singular covariance slightly negative. The symmetric root does
     # not depend on the signs of the eigenvectors, which differ between libraries.
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     noise = torch.randn(
-        sum(index.level_sizes),
-        old.shape[1],
-        generator=torch.Generator().manual_seed(seed),
+        sum(given.index.level_sizes),
+        given.old.shape[1],
+        generator=torch.Generator().manual_seed(given.seed),
         dtype=torch.float64,
     )
     rows: torch.Tensor = mean + COVARIANCE_SHARE**0.5 * noise @ root
     return rows.float()
 
 
-def from_hull(
-    old: torch.Tensor,
-    encoded: Sequence[Sequence[int]],
-    index: ItemIndex,
-    seed: int,
-    codebooks: Sequence[NDArray[np.float32]] = (),
-) -> torch.Tensor:
+def from_hull(given: Given) -> torch.Tensor:
     """Start a code at a weighted mean of the words in the titles of its items.
 
     The weights are a softmax over the words w that occur with code c, their logits the positive
@@ -218,22 +190,24 @@ def from_hull(
     Models", 2024). This is not CW2V: there the weights are trained on text, as word2vec trains
     its vectors; here they are counted, and nothing is trained.
     """
-    lengths = np.asarray([len(words) for words in encoded], dtype=np.int64)
-    words = np.fromiter((word for title in encoded for word in title), np.int64, lengths.sum())
-    generator = torch.Generator().manual_seed(seed)
+    lengths = np.asarray([len(words) for words in given.encoded], dtype=np.int64)
+    words = np.fromiter(
+        (word for title in given.encoded for word in title), np.int64, lengths.sum()
+    )
+    generator = torch.Generator().manual_seed(given.seed)
     levels = []
-    for level, size in enumerate(index.level_sizes):
-        codes = np.repeat(index.codes[:, level].astype(np.int64), lengths)
-        code, word, logits = _word_information(codes, words, len(old))
+    for level, size in enumerate(given.index.level_sizes):
+        codes = np.repeat(given.index.codes[:, level].astype(np.int64), lengths)
+        code, word, logits = _word_information(codes, words, len(given.old))
         logits += LOGIT_NOISE * torch.randn(len(logits), generator=generator).numpy()
         shares = np.exp(logits)
         shares /= np.bincount(code, shares)[code]
-        table = csr_array((shares, (code, word)), shape=(size, len(old)))
-        rows = torch.from_numpy(table @ old.numpy()).float()
+        table = csr_array((shares, (code, word)), shape=(size, len(given.old)))
+        rows = torch.from_numpy(table @ given.old.numpy()).float()
         for wordless in np.setdiff1d(np.arange(size), codes):
             # Exponential weights over their sum are spread evenly over the simplex.
-            weights = torch.empty(len(old)).exponential_(generator=generator)
-            rows[wordless] = (weights / weights.sum()) @ old
+            weights = torch.empty(len(given.old)).exponential_(generator=generator)
+            rows[wordless] = (weights / weights.sum()) @ given.old
         levels.append(rows)
     return torch.cat(levels)
 

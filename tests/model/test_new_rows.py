@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 from genrec.config import TrainConfig
 from genrec.errors import ConfigError
 from genrec.model.language_model import add_codes
-from genrec.model.new_rows import NEW_ROWS
+from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.semantic_ids.item_index import ItemIndex
 
 from .test_language_model import INDEX, TITLES, WORDS, pretrained
@@ -54,7 +54,7 @@ def test_the_recipe_names_every_way():
 @pytest.mark.parametrize("name", NEW_ROWS)
 def test_same_seed_same_rows_and_all_rows_differ(name):
     first, again, other = (
-        NEW_ROWS[name](words(), ENCODED, CODES, seed, CODEBOOKS) for seed in (1, 1, 2)
+        NEW_ROWS[name](Given(words(), ENCODED, CODES, seed, CODEBOOKS)) for seed in (1, 1, 2)
     )
     assert first.shape == (6, 16) and first.dtype == torch.float32
     assert torch.equal(first, again)
@@ -76,7 +76,9 @@ def test_every_matrix_gets_rows_from_its_own_old_rows(name, tied):
     ):
         rows = layer.weight.detach()
         assert torch.equal(rows[: len(WORDS)], old)
-        assert torch.equal(rows[len(WORDS) :], NEW_ROWS[name](old, encoded, INDEX, 1, CODEBOOKS))
+        assert torch.equal(
+            rows[len(WORDS) :], NEW_ROWS[name](Given(old, encoded, INDEX, 1, CODEBOOKS))
+        )
 
 
 def test_an_unknown_way_is_refused_before_anything_changes():
@@ -100,13 +102,13 @@ def test_titles_code_by_code():
             about = sum(own) / len(own) - sum(items) / 4 if own else noise[code]
             away = about / about.norm() + 0.2 * noise[code] / noise[code].norm()
             expected.append(mean + ordinary * away / away.norm())
-    rows = NEW_ROWS["titles"](old, ENCODED, CODES, 7)
+    rows = NEW_ROWS["titles"](Given(old, ENCODED, CODES, 7))
     torch.testing.assert_close(rows, torch.stack(expected))
 
 
 def test_mean_is_a_hundredth_of_an_ordinary_word_away_from_the_mean():
     old = words()
-    away = NEW_ROWS["mean"](old, [[]], many_codes(4000), 1) - old.mean(0)
+    away = NEW_ROWS["mean"](Given(old, [[]], many_codes(4000), 1)) - old.mean(0)
     ordinary = np.median(np.linalg.norm(old - old.mean(0), axis=1))
     np.testing.assert_allclose(away.norm(dim=1), 0.01 * ordinary, rtol=1e-3)
     # Directions cancel: the mean of n unit vectors has length about 1 / sqrt(n).
@@ -117,7 +119,7 @@ def test_mean_is_a_hundredth_of_an_ordinary_word_away_from_the_mean():
 @pytest.mark.parametrize("count", [9, 100, 10000])
 def test_normal_has_the_mean_and_a_hundred_thousandth_of_the_covariance(count):
     old = words(count) @ torch.diag(torch.linspace(0.1, 2, 16)) @ words(16, seed=8)
-    rows = NEW_ROWS["normal"](old, [[]], many_codes(50000), 1).double()
+    rows = NEW_ROWS["normal"](Given(old, [[]], many_codes(50000), 1)).double()
     mean, covariance = old.double().mean(0), np.cov(old.double().numpy().T, bias=True)
     spread = np.sqrt(1e-5 * np.diag(covariance))
     np.testing.assert_array_less(
@@ -135,12 +137,12 @@ def test_normal_has_the_mean_and_a_hundred_thousandth_of_the_covariance(count):
 
 def test_normal_of_equal_words_is_that_word():
     old = words(1).repeat(5, 1)
-    torch.testing.assert_close(NEW_ROWS["normal"](old, [[]], many_codes(3), 1), old[:3])
+    torch.testing.assert_close(NEW_ROWS["normal"](Given(old, [[]], many_codes(3), 1)), old[:3])
 
 
 def test_convex_weighs_the_words_of_the_items_by_what_they_tell():
     old = words()
-    rows = NEW_ROWS["convex"](old, ENCODED, CODES, 1)
+    rows = NEW_ROWS["convex"](Given(old, ENCODED, CODES, 1))
     pairs = [(row, word) for row, title in enumerate(ENCODED) for word in title]
     for level in range(2):
         for code in range(3):
@@ -171,7 +173,7 @@ def test_convex_rows_never_get_a_larger_logit_than_the_best_word():
     index = ItemIndex(
         generator.integers(0, 40, (200, 2)).astype(np.int32), (40, 60), {}, shared=True
     )
-    rows = NEW_ROWS["convex"](old, encoded, index, 1)
+    rows = NEW_ROWS["convex"](Given(old, encoded, index, 1))
     hidden = torch.randn(16, 20000, generator=torch.Generator().manual_seed(5)) * 10
     old_best, new_best = (old @ hidden).max(0).values, (rows @ hidden).max(0).values
     assert (new_best <= old_best + 1e-3).all()
@@ -179,7 +181,7 @@ def test_convex_rows_never_get_a_larger_logit_than_the_best_word():
 
 def test_convex_without_any_title_is_inside_the_hull():
     old = words()
-    for row in NEW_ROWS["convex"](old, [[]], many_codes(20), 1):
+    for row in NEW_ROWS["convex"](Given(old, [[]], many_codes(20), 1)):
         assert hull_weights(old, row).sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -188,7 +190,7 @@ def test_codebook_is_the_ridge_map_of_the_vectors_item_by_item():
     mean = old.mean(0)
     ordinary = (old - mean).norm(dim=1).median()
     items = np.stack([(old[title].mean(0) if title else mean).numpy() for title in ENCODED])
-    rows = NEW_ROWS["codebook"](old, ENCODED, CODES, 7, CODEBOOKS)
+    rows = NEW_ROWS["codebook"](Given(old, ENCODED, CODES, 7, CODEBOOKS))
     generator = torch.Generator().manual_seed(7)
     for level, known in enumerate([[0, 1, 2], [0, 1]]):
         noise = torch.randn(3, old.shape[1], generator=generator)
@@ -214,14 +216,14 @@ def test_codebook_is_the_ridge_map_of_the_vectors_item_by_item():
 def test_codebook_with_vectors_all_alike_is_noise_at_an_ordinary_distance():
     old = words()
     alike = [np.ones((3, 4), dtype=np.float32)] * 2
-    away = NEW_ROWS["codebook"](old, ENCODED, CODES, 7, alike) - old.mean(0)
+    away = NEW_ROWS["codebook"](Given(old, ENCODED, CODES, 7, alike)) - old.mean(0)
     ordinary = (old - old.mean(0)).norm(dim=1).median()
     torch.testing.assert_close(away.norm(dim=1), ordinary.expand(6))
 
 
 def test_codebook_without_codebooks_is_refused():
     with pytest.raises(ConfigError, match="no codebooks"):
-        NEW_ROWS["codebook"](words(), ENCODED, CODES, 7)
+        NEW_ROWS["codebook"](Given(words(), ENCODED, CODES, 7))
 
 
 def test_a_title_that_looks_like_a_code_is_read_as_words():
@@ -230,4 +232,4 @@ def test_a_title_that_looks_like_a_code_is_read_as_words():
     rows = model.get_input_embeddings().weight.detach()[vocabulary.first_token :]
     old = model.get_input_embeddings().weight.detach()[: vocabulary.first_token]
     encoded = [[WORDS.index("<unknown>")], [3, 5], [4, 6], [4, 6]]
-    assert torch.equal(rows, NEW_ROWS["titles"](old, encoded, INDEX, 1))
+    assert torch.equal(rows, NEW_ROWS["titles"](Given(old, encoded, INDEX, 1)))

@@ -15,7 +15,7 @@ from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, ConfigError, DependencyError
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import encoder_decoder_from_scratch, from_scratch
-from genrec.model.new_rows import NEW_ROWS
+from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.runtime import Runtime
 from genrec.training import train
 
@@ -235,7 +235,9 @@ def test_new_rows_start_from_the_codebooks_of_the_index(tmp_path, cycle_dataset,
     rows = model.language_model.get_input_embeddings().weight.detach().float()
     old = rows[: model.vocabulary.first_token]
     words = model.tokenizer(cycle_dataset.catalog.titles, add_special_tokens=False)["input_ids"]
-    expected = NEW_ROWS["codebook"](old, words, small_index, RUNTIME.seed, quantizer.codebooks)
+    expected = NEW_ROWS["codebook"](
+        Given(old, words, small_index, RUNTIME.seed, quantizer.codebooks)
+    )
     # The model is kept in bfloat16, which has 8 significant bits.
     torch.testing.assert_close(rows[len(old) :], expected, rtol=2**-8, atol=1e-6)
 
