@@ -264,6 +264,13 @@ class TrainConfig(Section):
         ge=0,
         le=1,
     )
+    distillation_weight: float = setting(
+        0.0,
+        "stream: weight of the loss that teaches the state after an item the vector its codes were "
+        "made from (PRORec); 0 is off.",
+        ge=0,
+    )
+    distillation_temperature: float = setting(0.07, "What its cosines are divided by.", gt=0)
     evaluations: int = setting(20, "Validations during training.", "times", ge=1)
     validation_users: int = setting(2000, "Users validated on, drawn by seed.", "users", ge=1)
     patience: int = setting(

@@ -7,6 +7,8 @@ weight. Here it reads the state after the last code of an item, which has seen a
 say of the item and is where the next item starts from; the rest is for validation to choose.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,3 +70,28 @@ class InModalityDistillation(nn.Module):
                 scores.masked_fill(~told, float("-inf"))[told[own]], own[told[own]], reduction="sum"
             )
         return losses / told[own].sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The loss above as one term of an objective.
+
+    Attributes:
+        projection: Trained beside the language model, and no part of it afterwards.
+        vectors: float32[n_items, d], the vector of every catalogue row.
+        weight: What the loss is multiplied by.
+    """
+
+    projection: InModalityDistillation
+    vectors: Tensor
+    weight: float
+
+    def loss(self, states: Tensor, items: Tensor) -> Tensor:
+        """Return the weighted loss, a scalar.
+
+        Args:
+            states: float[..., hidden], the state after the last code of each item.
+            items: int64[...], catalogue row of each item, -100 for padding.
+        """
+        loss: Tensor = self.projection(states, items, self.vectors)
+        return self.weight * loss

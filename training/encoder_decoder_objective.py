@@ -21,24 +21,35 @@ class EncoderDecoderObjective(Objective):
     Generative Retrieval", 2023).
     """
 
-    def loss(self, items: Tensor) -> Tensor:
-        """Return the loss of a batch.
+    def losses(self, items: Tensor) -> dict[str, Tensor]:
+        """Return the terms of the loss of a batch; see ``Objective``.
 
-        Args:
-            items: int64[B, width], catalogue rows, right-padded with -100.
+        Distillation reads the decoder's state after the last code of the answer.
         """
         lengths = (items != IGNORED).sum(1)
         real = items[lengths > 0]
-        states, answers = self.last_states(real)
+        hidden, answers = self._decode(real, None if self.distillation else -1)
+        levels = self.item_tokens.shape[1]
         soft = None
         if self.teacher is not None:
             # Targets come for all items, row after row.
             ends = lengths[lengths > 0].cumsum(0) - 1
             soft = [targets[ends] for targets in self.teacher.targets(real)]
-        return self.code_loss(states, self.codes(answers.unsqueeze(1))[:, 0], soft)
+        codes = self.codes(answers.unsqueeze(1))[:, 0]
+        losses = {"codes": self.code_loss(hidden[:, :levels], codes, soft)}
+        if self.distillation is not None:
+            losses["distillation"] = self.distillation.loss(hidden[:, levels], answers)
+        return losses
 
     def last_states(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Read histories without their last item, then decode it; see ``Objective``."""
+        return self._decode(items, -1)
+
+    def _decode(self, items: Tensor, stop: int | None) -> tuple[Tensor, Tensor]:
+        """Return the decoder's states after the start token and the answer's codes before ``stop``.
+
+        Also the answers, int64[B].
+        """
         lengths = (items != IGNORED).sum(1).tolist()
         rows = [row[:length] for row, length in zip(items.cpu().numpy(), lengths, strict=True)]
         answers = torch.tensor([int(row[-1]) for row in rows], device=items.device)
@@ -50,7 +61,7 @@ class EncoderDecoderObjective(Objective):
         start = torch.full_like(codes[:, :1], decoder_start_token(model))
         encoded = model.get_encoder()(input_ids=tokens, attention_mask=real.long())
         hidden: Tensor = model.get_decoder()(
-            input_ids=torch.cat([start, codes[:, :-1]], dim=1),
+            input_ids=torch.cat([start, codes[:, :stop]], dim=1),
             encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=real.long(),
             use_cache=False,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from genrec.model.code_head import CodeHead
 from genrec.model.prompts import Prompts
 from genrec.training.batches import IGNORED
+from genrec.training.distillation import Distillation
 from genrec.training.teacher import Teacher
 
 
@@ -27,6 +28,7 @@ class Objective:
         label_smoothing: Share of the target spread over a level's codes.
         teacher: Gives soft targets, for streams.
         teacher_weight: Share of the loss that comes from them.
+        distillation: Teaches states after an item its vector, for streams.
     """
 
     model: nn.Module
@@ -37,16 +39,26 @@ class Objective:
     label_smoothing: float = 0.0
     teacher: Teacher | None = None
     teacher_weight: float = 0.0
+    distillation: Distillation | None = None
+
+    @property
+    def beside(self) -> dict[str, nn.Module]:
+        """What is trained beside the language model and dropped at the end, by name."""
+        return {"distillation": self.distillation.projection} if self.distillation else {}
 
     def loss(self, items: Tensor) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch, the sum of ``losses``."""
+        return torch.stack(list(self.losses(items).values())).sum()
+
+    def losses(self, items: Tensor) -> dict[str, Tensor]:
+        """Return the terms of the loss of a batch by name, weighted: ``codes`` and more.
 
         Args:
             items: int64[B, width], catalogue rows, right-padded with -100.
         """
         if self.prompts.form == "stream":
-            return self._stream_loss(items)
-        return self._instruction_loss(items)
+            return self._stream_losses(items)
+        return {"codes": self._instruction_loss(items)}
 
     def codes(self, items: Tensor) -> Tensor:
         """Return code numbers int64[B, width, L], -100 where there is no item."""
@@ -68,23 +80,34 @@ class Objective:
             float[B, width, L, hidden]; entry ``[b, i, l]`` is the state that predicts code l of
             item i, having read all items before it and its codes before l.
         """
-        batch, width = items.shape
-        levels = self.item_tokens.shape[1]
+        hidden = self._read_stream(items, -1)
+        return hidden.view(*items.shape, self.item_tokens.shape[1], -1)
+
+    def _read_stream(self, items: Tensor, stop: int | None) -> Tensor:
+        """Return the states after the start token and the codes before ``stop``, in order."""
         tokens = self.item_tokens[items.clamp(min=0)].flatten(1)
-        start = torch.full((batch, 1), self.prompts.before[0], device=items.device)
-        tokens = torch.cat([start, tokens[:, :-1]], dim=1)
+        start = torch.full((len(items), 1), self.prompts.before[0], device=items.device)
+        tokens = torch.cat([start, tokens[:, :stop]], dim=1)
         decoder: Any = self.model.base_model
         hidden: Tensor = decoder(input_ids=tokens, use_cache=False).last_hidden_state
-        return hidden.view(batch, width, levels, -1)
+        return hidden
 
-    def _stream_loss(self, items: Tensor) -> Tensor:
+    def _stream_losses(self, items: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of every code of every item, each over its own level's codes.
 
-        With a teacher, part of it is against the teacher's distribution over the codes.
+        With a teacher, part of it is against the teacher's distribution over the codes. With
+        distillation, the state after every item is taught its vector.
         """
         real = items != IGNORED
         soft = self.teacher.targets(items) if self.teacher else None
-        return self.code_loss(self.stream_hidden(items)[real], self.codes(items)[real], soft)
+        # The state after the very last code predicts nothing; only distillation reads it.
+        hidden = self._read_stream(items, None if self.distillation else -1)
+        levels = self.item_tokens.shape[1]
+        predicting = hidden[:, : items.shape[1] * levels].reshape(*items.shape, levels, -1)
+        losses = {"codes": self.code_loss(predicting[real], self.codes(items)[real], soft)}
+        if self.distillation is not None:
+            losses["distillation"] = self.distillation.loss(hidden[:, levels::levels], items)
+        return losses
 
     def code_loss(self, states: Tensor, codes: Tensor, soft: list[Tensor] | None) -> Tensor:
         """Return the mean cross-entropy of a level, summed over the levels.

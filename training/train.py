@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import EarlyStoppingCallback, TrainingArguments
 
@@ -27,11 +28,13 @@ from genrec.model.progress_bars import without_progress_bars
 from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
+from genrec.semantic_ids.item_vectors import load_item_vectors
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
+from genrec.training.distillation import Distillation, InModalityDistillation
 from genrec.training.encoder_decoder_objective import EncoderDecoderObjective
 from genrec.training.learner import Learner, prepare
 from genrec.training.lora import merge
@@ -64,6 +67,15 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     if config.teacher_weight:
         inputs["cf"] = run_folder / "cf"
         teacher = load_teacher(inputs["cf"], index, runtime)
+    if config.distillation_weight and config.form == "instruction":
+        raise ConfigError(
+            f"train.distillation_weight is {config.distillation_weight} and train.form is "
+            "instruction, but vectors are distilled into streams only; set train.form: stream or "
+            "train.distillation_weight: 0."
+        )
+    vectors = None
+    if config.distillation_weight:
+        vectors = load_item_vectors(inputs["index"], len(dataset.catalog))
     codebooks = []
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
@@ -72,7 +84,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     checkpoints = run_folder / "model.checkpoint"
     _claim(checkpoints, config, runtime.seed, inputs)
     started = time.perf_counter()
-    log = fit(learner, config, dataset, runtime, checkpoints, teacher)
+    log = fit(learner, config, dataset, runtime, checkpoints, teacher, vectors)
     seconds = time.perf_counter() - started
     folder = run_folder / "model"
     with artifacts.writing(
@@ -102,8 +114,12 @@ def fit(
     runtime: Runtime,
     checkpoints: Path,
     teacher: Teacher | None = None,
+    vectors: NDArray[np.float32] | None = None,
 ) -> list[dict[str, Any]]:
     """Train until the plan ends or validation stops getting better; keep the best weights.
+
+    ``vectors``, float32[n_items, d], are what the codes were made from; only
+    ``train.distillation_weight`` needs them.
 
     Returns:
         The training log: one entry a logged step or validation.
@@ -128,6 +144,7 @@ def fit(
         label_smoothing=config.label_smoothing,
         teacher=teacher,
         teacher_weight=config.teacher_weight,
+        distillation=None if vectors is None else _distillation(learner, config, vectors, device),
     )
     examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
     logger.info(
@@ -152,6 +169,19 @@ def fit(
         trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     return [dict(entry) for entry in trainer.state.log_history]
+
+
+def _distillation(
+    learner: Learner, config: TrainConfig, vectors: NDArray[np.float32], device: torch.device
+) -> Distillation:
+    """Make the loss that teaches item vectors, which lie on the device as a whole."""
+    embeddings: Any = learner.model.language_model.get_input_embeddings()
+    width = int(embeddings.weight.shape[1])
+    projection = InModalityDistillation(
+        width, vectors.shape[1], temperature=config.distillation_temperature
+    )
+    table = torch.tensor(vectors, device=device)
+    return Distillation(projection.to(device), table, config.distillation_weight)
 
 
 def _arguments(

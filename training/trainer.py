@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import (
@@ -22,6 +23,9 @@ from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
 
+# What is trained beside the model, in a checkpoint.
+BESIDE_FILE = "beside.safetensors"
+
 
 def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Unwrap the one entry of a data loader's batch: entries of a plan are whole batches."""
@@ -35,7 +39,7 @@ class CodeTrainer(Trainer):
         model: The model whose trainable parameters are updated and saved.
         args: Trainer settings.
         plan: All batches of the training, in order.
-        objective: The loss.
+        objective: The loss; what it trains beside the model is in the checkpoints as well.
         validation: Measures the model as it is; its figures steer stopping and the best
             checkpoint.
         average: Running average of the weights; it is what is validated and kept.
@@ -66,6 +70,9 @@ class CodeTrainer(Trainer):
         self._plan = plan
         self._average = average
         self._objective = objective
+        self._beside = nn.ModuleDict(objective.beside)
+        self._terms = LossTerms()
+        self.add_callback(self._terms)
         self._validation = validation
         self._row_learning_rate = row_learning_rate
 
@@ -81,7 +88,22 @@ class CodeTrainer(Trainer):
     ) -> Tensor:
         """Return the objective's loss of one batch."""
         with self.compute_loss_context_manager():
-            return self._objective.loss(inputs["items"])
+            terms = self._objective.losses(inputs["items"])
+            self._terms.add(terms)
+            return torch.stack(list(terms.values())).sum()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Make one step; gradients beside the model are cleared here, the trainer's are its own."""
+        self._beside.zero_grad()
+        return super().training_step(*args, **kwargs)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """Clip the gradients of the model, and apart from them those beside it."""
+        if self._beside:
+            nn.utils.clip_grad_norm_(self._beside.parameters(), self.args.max_grad_norm)
+        base: Any = super()
+        norm: Tensor = base._clip_grad_norm(model)
+        return norm
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # noqa: ANN401
         """Measure the model on the validation users; figures get the prefix ``eval_``."""
@@ -105,10 +127,14 @@ class CodeTrainer(Trainer):
         else:
             super()._save(output_dir, state_dict)
         self._average.save(Path(str(output_dir)))
+        if self._beside:
+            save_file(self._beside.state_dict(), Path(str(output_dir)) / BESIDE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._average.load(Path(resume_from_checkpoint))
+        if self._beside:
+            self._beside.load_state_dict(load_file(Path(resume_from_checkpoint) / BESIDE_FILE))
 
     def _load_best_model(self) -> None:
         """Put the average of the best checkpoint into the model."""
@@ -117,22 +143,34 @@ class CodeTrainer(Trainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:  # noqa: ANN401
         """Give the trained token rows their own step size, when one is set."""
-        if self._row_learning_rate is None or self.optimizer is not None:
+        if self.optimizer is not None:
             return super().create_optimizer(*args, **kwargs)
+        optimizer: torch.optim.Optimizer = (
+            super().create_optimizer(*args, **kwargs)
+            if self._row_learning_rate is None
+            else self._rows_apart(self._row_learning_rate)
+        )
+        beside = list(self._beside.parameters())
+        if beside:
+            decay = self.args.weight_decay
+            optimizer.add_param_group({"params": beside, "weight_decay": decay})
+        self.optimizer = optimizer
+        return optimizer
+
+    def _rows_apart(self, row_learning_rate: float) -> torch.optim.Optimizer:
         model: Any = self.model
         rows: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 (rows if "trainable_tokens_delta" in name else others).append(parameter)
-        self.optimizer = torch.optim.AdamW(
+        return torch.optim.AdamW(
             [
                 {"params": others, "weight_decay": self.args.weight_decay},
-                {"params": rows, "lr": self._row_learning_rate, "weight_decay": 0.0},
+                {"params": rows, "lr": row_learning_rate, "weight_decay": 0.0},
             ],
             lr=self.args.learning_rate,
         )
-        return self.optimizer
 
 
 class AveragingCallback(TrainerCallback):
@@ -150,6 +188,37 @@ class AveragingCallback(TrainerCallback):
     ) -> None:
         """Take in the new weights."""
         self._average.update(state.global_step)
+
+
+class LossTerms(TrainerCallback):
+    """Adds the mean of each term of the loss to training lines, where there is more than one."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Take in the terms of one step, scalars by name."""
+        self._steps += 1
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Add ``loss_NAME`` to training lines."""
+        if logs is None or "loss" not in logs:
+            return
+        if len(self._sums) > 1:
+            means = {f"loss_{name}": float(sum_) / self._steps for name, sum_ in self._sums.items()}
+            logs.update(means)
+            state.log_history[-1].update(means)
+        self._sums, self._steps = {}, 0
 
 
 class ThroughputCallback(TrainerCallback):

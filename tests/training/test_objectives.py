@@ -1,5 +1,7 @@
 """The losses against the language model's own full forward pass."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from genrec.model.language_model import (
 )
 from genrec.model.prompts import Prompts
 from genrec.training.batches import IGNORED
+from genrec.training.distillation import Distillation, InModalityDistillation
 from genrec.training.encoder_decoder_objective import EncoderDecoderObjective
 from genrec.training.objectives import Objective
 
@@ -112,6 +115,58 @@ def log_chances(objective):
             chances = logits[level, codes.start : codes.stop].log_softmax(0)
             found.append((level, chances, token - codes.start))
     return found
+
+
+def distilling(objective, index):
+    torch.manual_seed(1)
+    projection = InModalityDistillation(16, 3)
+    distillation = Distillation(projection, torch.randn(len(index), 3), 0.25)
+    return replace(objective, distillation=distillation), distillation
+
+
+def test_distillation_reads_the_state_after_the_last_code_of_every_item(small_index):
+    plain = make(small_index, "stream")
+    objective, distillation = distilling(plain, small_index)
+    states, rows = [], []
+    for items in ITEMS.tolist():
+        for place, item in enumerate(items):
+            if item == IGNORED:
+                continue
+            read = [
+                token for row in items[: place + 1] for token in plain.item_tokens[row].tolist()
+            ]
+            tokens = torch.tensor([[plain.prompts.before[0], *read]])
+            states.append(plain.model.base_model(input_ids=tokens).last_hidden_state[0, -1])
+            rows.append(item)
+    want = 0.25 * distillation.projection(
+        torch.stack(states), torch.tensor(rows), distillation.vectors
+    )
+    losses = objective.losses(ITEMS)
+    torch.testing.assert_close(losses["distillation"], want)
+    torch.testing.assert_close(losses["codes"], plain.loss(ITEMS))
+    torch.testing.assert_close(objective.loss(ITEMS), losses["codes"] + want)
+
+
+def test_an_encoder_decoder_distils_the_answer(small_index):
+    plain = make_encoder_decoder(small_index)
+    objective, distillation = distilling(plain, small_index)
+    states, rows = [], []
+    for row in ITEMS.tolist():
+        *history, answer = [item for item in row if item != IGNORED]
+        read = [token for item in history for token in plain.item_tokens[item].tolist()]
+        output = plain.model(
+            input_ids=torch.tensor([[*read, 1]]),
+            decoder_input_ids=torch.tensor([[0, *plain.item_tokens[answer].tolist()]]),
+            output_hidden_states=True,
+        )
+        states.append(output.decoder_hidden_states[-1][0, -1])
+        rows.append(answer)
+    want = 0.25 * distillation.projection(
+        torch.stack(states), torch.tensor(rows), distillation.vectors
+    )
+    losses = objective.losses(ITEMS)
+    torch.testing.assert_close(losses["distillation"], want)
+    torch.testing.assert_close(losses["codes"], plain.loss(ITEMS))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

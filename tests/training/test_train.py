@@ -12,6 +12,7 @@ import torch
 from genrec import artifacts
 from genrec.config import Recipe
 from genrec.decoding.ranker import GenerativeRanker
+from genrec.embeddings import mapped_file
 from genrec.errors import ArtifactError, ConfigError, DependencyError
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import encoder_decoder_from_scratch, from_scratch
@@ -42,6 +43,8 @@ def make_run(folder, dataset, index):
         dataset.save(partial)
     with artifacts.writing(folder / "index", "index") as partial:
         index.save(partial)
+        vectors = np.random.default_rng(1).normal(size=(len(index), 5)).astype(np.float32)
+        mapped_file.write(partial / "fusion.safetensors", "vectors", vectors)
     return folder
 
 
@@ -156,7 +159,8 @@ def tiny_language_model(folder, index):
 
 
 @pytest.mark.parametrize(
-    ("pretrained", "changes"), [(False, {}), (True, {}), (False, ENCODER_DECODER)]
+    ("pretrained", "changes"),
+    [(False, {}), (True, {}), (False, ENCODER_DECODER), (True, {"distillation_weight": 0.5})],
 )
 def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(
     pretrained, changes, tmp_path, cycle_dataset, small_index
@@ -212,6 +216,36 @@ def test_lora_on_a_local_model_with_instructions_learns(run_folder, small_index,
     assert model.facts["score"] == "exact"
     texts = model.tokenizer.convert_ids_to_tokens(model.vocabulary.tokens(small_index.codes)[0])
     assert texts == ["<a_0>", "<b_0>"]
+
+
+@pytest.mark.parametrize("changes", [{}, ENCODER_DECODER], ids=["decoder", "encoder-decoder"])
+def test_item_vectors_are_distilled_and_the_projection_is_dropped(run_folder, changes):
+    learning = changes | {"epochs": 8, "patience": 9}
+    plain = train.run(run_folder, recipe(**learning), RUNTIME)
+    size = (plain / "model.safetensors").stat().st_size
+    digest = artifacts.sha256_of(plain / "model.safetensors")
+    folder = train.run(run_folder, recipe(**learning, distillation_weight=0.3), RUNTIME)
+    log = json.loads((folder / "training.json").read_text())
+    told = [entry for entry in log if "loss" in entry]
+    for entry in told:
+        assert entry["loss"] == pytest.approx(
+            entry["loss_codes"] + entry["loss_distillation"], rel=1e-4
+        )
+    assert told[-1]["loss_distillation"] < 0.8 * told[0]["loss_distillation"]
+    assert (folder / "model.safetensors").stat().st_size == size
+    assert artifacts.sha256_of(folder / "model.safetensors") != digest
+    assert not list(folder.rglob("beside*"))
+    GenerativeModel.load(folder, device=CPU)
+
+
+def test_codes_without_vectors_have_nothing_to_distil(run_folder):
+    (run_folder / "index" / "fusion.safetensors").unlink()
+    manifest = run_folder / "index" / "manifest.json"
+    body = json.loads(manifest.read_text())
+    del body["files"]["fusion.safetensors"]
+    manifest.write_text(json.dumps(body))
+    with pytest.raises(ConfigError, match="were not made from vectors"):
+        train.run(run_folder, recipe(distillation_weight=0.5), RUNTIME)
 
 
 def test_new_rows_start_from_the_codebooks_of_the_index(tmp_path, cycle_dataset, small_index):
@@ -275,6 +309,8 @@ def test_clear_errors(run_folder, tmp_path):
         train.run(run_folder, recipe(**ENCODER_DECODER, form="instruction"), RUNTIME)
     with pytest.raises(ConfigError, match="streams only"):
         train.run(run_folder, recipe(form="instruction", teacher_weight=0.5), RUNTIME)
+    with pytest.raises(ConfigError, match="distilled into streams only"):
+        train.run(run_folder, recipe(form="instruction", distillation_weight=0.5), RUNTIME)
     with pytest.raises(ArtifactError, match="cf"):
         train.run(run_folder, recipe(teacher_weight=0.5), RUNTIME)
     (run_folder / "index" / "codes.safetensors").write_bytes(b"damaged")
