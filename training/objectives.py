@@ -70,9 +70,7 @@ class Objective:
         """
         batch, width = items.shape
         levels = self.item_tokens.shape[1]
-        tokens = self.item_tokens[items.clamp(min=0)].flatten(1)
-        start = torch.full((batch, 1), self.prompts.before[0], device=items.device)
-        tokens = torch.cat([start, tokens[:, :-1]], dim=1)
+        tokens = self.prompts.stream_tokens(items, self.item_tokens)
         decoder: Any = self.model.base_model
         hidden: Tensor = decoder(input_ids=tokens, use_cache=False).last_hidden_state
         return hidden.view(batch, width, levels, -1)
@@ -153,9 +151,8 @@ class Objective:
 
     def prompt_width(self, width: int) -> int:
         """Return the tokens of a prompt with width - 1 items: one shape for a bucket."""
-        levels, prompts = self.item_tokens.shape[1], self.prompts
-        history = min(max(width - 1, 0), prompts.max_history)
-        return len(prompts.before) + history * (levels + len(prompts.between)) + len(prompts.after)
+        history = min(max(width - 1, 0), self.prompts.max_history)
+        return self.prompts.width(history, self.item_tokens.shape[1])
 
     def last_states(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return what predicts each code of each row's last item, and these items.

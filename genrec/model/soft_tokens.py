@@ -197,6 +197,10 @@ class SoftTokens(nn.Module):
                 raise ConfigError(f"the registry {name!r} has no end, so it has to come last.")
         self._layer: Any = None
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a source with a name."""
+        return name in self._starts
+
     def source(self, name: str) -> Any:  # noqa: ANN401 - a table or a registry
         """Return the source with a name."""
         return self.sources[list(self._starts).index(name)]
