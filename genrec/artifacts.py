@@ -221,3 +221,26 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
                 "(its sha256 differs from the manifest); run its stage again."
             )
     return manifest
+
+
+def require_made_from(folder: Path, kind: str, source: Path, verb: str) -> Manifest:
+    """Check a finished folder, and that it was made from the source that a run holds now.
+
+    Args:
+        folder: The folder to check.
+        kind: What it has to hold.
+        source: The folder it has to be made from; its name is that of the input.
+        verb: What makes the folder, for the message.
+
+    Raises:
+        ArtifactError: When it is missing or damaged, or made from other content.
+    """
+    manifest = verify(folder, kind)
+    expected = read_manifest(source, source.name).digest
+    found = manifest.inputs.get(source.name, {}).get("digest")
+    if found != expected:
+        raise ArtifactError(
+            f"{folder} was made from {source.name} {str(found)[:12]}, the run's {source.name} is "
+            f"{expected[:12]}; run `genrec {verb}` again, or `genrec run`."
+        )
+    return manifest

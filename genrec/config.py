@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from genrec.config_bridge import AlignConfig, BridgeConfig
 from genrec.config_index import IndexConfig
 from genrec.config_section import Section, setting
 
@@ -219,6 +220,7 @@ class TrainConfig(Section):
     )
     lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
     scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
+    bridge: BridgeConfig = setting(BridgeConfig(), "Vectors read beside the codes (A-LLMRec).")
     epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
     max_steps: Annotated[int, Field(ge=1)] | Literal[-1] = setting(
         -1, "Most optimizer steps; -1 leaves it to epochs.", "steps"
@@ -362,6 +364,7 @@ class Recipe(Section):
     data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")
     cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")
     embed: EmbedConfig = setting(EmbedConfig(), "Vectors from item texts.")
+    align: AlignConfig = setting(AlignConfig(), "Joint vectors of items.")
     index: IndexConfig = setting(IndexConfig(), "Semantic IDs.")
     train: TrainConfig = setting(TrainConfig(), "The language model.")
     recommend: RecommendConfig = setting(RecommendConfig(), "Lists for many users.")

@@ -62,13 +62,20 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     unused: set[str] = set()
     if stage.verb == "index":
         unused |= {"cf", "text"} - set(recipe.index.vectors_read)
-    if stage.verb == "train" and recipe.train.teacher_weight == 0:
-        unused.add("cf")
+    if stage.verb == "train":
+        taught = {"cf"} if recipe.train.teacher_weight else set()
+        unused |= {"cf", "text", "joint"} - taught - set(recipe.train.bridge.folders_read)
     if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:
         unused.add("model")
     if stage.verb == "recommend" and set(recipe.recommend.models) <= {"genrec"}:
         unused.add("cf")
     return tuple(name for name in stage.reads if name not in unused)
+
+
+def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
+    """Return the stages of a whole run: all but optional ones that no stage of it reads."""
+    read = {folder for stage in STAGES for folder in reads_of(stage, recipe)}
+    return tuple(stage for stage in STAGES if not stage.optional or stage.folder in read)
 
 
 def state_of(
@@ -109,7 +116,9 @@ def states(run_folder: Path, recipe: Recipe, *, check_files: bool = True) -> lis
     A stage behind a stale one is named stale only for reasons of its own: the stale one may be
     remade with the same content.
     """
-    return [state_of(stage, run_folder, recipe, check_files=check_files) for stage in STAGES]
+    return [
+        state_of(stage, run_folder, recipe, check_files=check_files) for stage in stages_of(recipe)
+    ]
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], section: str) -> list[str]:
@@ -200,7 +209,9 @@ def run_stale(
     last = STAGES.index(stage_of(until)) if until else len(STAGES) - 1
     seconds: dict[str, float] = {}
     with locked(run_folder), keeping_recipe(run_folder, recipe) as finished:
-        for stage in STAGES[: last + 1]:
+        for stage in stages_of(recipe):
+            if STAGES.index(stage) > last:
+                break
             # Looked at only now: the stages before it may have been remade with the same content.
             state = state_of(stage, run_folder, recipe)
             announce(str(state))

@@ -18,6 +18,7 @@ class Stage:
         reads: Folders of the run that it reads; nothing else may be read.
         section: Name of its section in the recipe.
         help: One line for people.
+        optional: Whether a whole run leaves it out when no other stage of the recipe reads it.
     """
 
     verb: str
@@ -26,6 +27,7 @@ class Stage:
     reads: tuple[str, ...]
     section: str
     help: str
+    optional: bool = False
 
 
 STAGES: tuple[Stage, ...] = (
@@ -54,6 +56,15 @@ STAGES: tuple[Stage, ...] = (
         "Turn item texts into one vector per item.",
     ),
     Stage(
+        "align",
+        "joint",
+        "genrec.cf.align:run",
+        ("dataset", "cf", "text"),
+        "align",
+        "Learn one vector an item from cf and text vectors (A-LLMRec).",
+        optional=True,
+    ),
+    Stage(
         "index",
         "index",
         "genrec.tokenization.build:run",
@@ -65,7 +76,7 @@ STAGES: tuple[Stage, ...] = (
         "train",
         "model",
         "genrec.training.train:run",
-        ("dataset", "index", "cf"),
+        ("dataset", "index", "cf", "text", "joint"),
         "train",
         "Teach a language model the IDs.",
     ),

@@ -231,16 +231,9 @@ def _inputs(run_folder: Path, section: RecommendConfig) -> dict[str, Path]:
         inputs["cf"] = run_folder / "cf"
     if "genrec" in section.models:
         inputs["model"] = run_folder / "model"
-    expected = artifacts.read_manifest(inputs["dataset"], "dataset").digest
     for name, verb in (("cf", "cf"), ("model", "train")):
-        if name not in inputs:
-            continue
-        found = artifacts.verify(inputs[name], name).inputs.get("dataset", {}).get("digest")
-        if found != expected:
-            raise ArtifactError(
-                f"{inputs[name]} was made from dataset {str(found)[:12]}, the run's dataset is "
-                f"{expected[:12]}; run `genrec {verb}` again, or `genrec run`."
-            )
+        if name in inputs:
+            artifacts.require_made_from(inputs[name], name, inputs["dataset"], verb)
     return inputs
 
 

@@ -89,6 +89,7 @@ def prepare(
             alpha=config.lora.alpha,
             dropout=config.lora.dropout,
             targets=config.lora.targets,
+            frozen=config.bridge.frozen,
         )
     device = runtime.torch_device()
     trained.to(device)

@@ -20,6 +20,7 @@ def add_lora(
     alpha: int,
     dropout: float,
     targets: list[str] | str,
+    frozen: bool = False,
 ) -> PeftModel:
     """Freeze a language model, add adapters and make the rows of the code tokens trainable.
 
@@ -34,6 +35,7 @@ def add_lora(
         alpha: Their scale, divided by the rank.
         dropout: Dropout on their inputs.
         targets: Names of the layers that get them, or ``all-linear``.
+        frozen: Leave adapters as they start, which changes nothing: only code rows are trained.
 
     Returns:
         The wrapped model. Adapter weights and code rows are float32 whatever the frozen weights
@@ -61,9 +63,10 @@ def add_lora(
             wrapped = get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"train.lora.targets is {targets}: {error}") from error
-    for parameter in wrapped.parameters():
+    for name, parameter in wrapped.named_parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+            parameter.requires_grad_(not frozen or "trainable_tokens_delta" in name)
     return wrapped
 
 

@@ -85,9 +85,11 @@ class Objective:
 
     def _read_stream(self, items: Tensor, stop: int | None) -> Tensor:
         """Return the states after the start token and the codes before ``stop``, in order."""
-        tokens = self.item_tokens[items.clamp(min=0)].flatten(1)
-        start = torch.full((len(items), 1), self.prompts.before[0], device=items.device)
-        tokens = torch.cat([start, tokens[:, :stop]], dim=1)
+        tokens = self.prompts.stream_tokens(items, self.item_tokens)
+        if stop is None:
+            # What comes after the very last code is read without its soft token.
+            last = self.item_tokens[items[:, -1:].clamp(min=0)][:, :, -1]
+            tokens = torch.cat([tokens, last], dim=1)
         decoder: Any = self.model.base_model
         hidden: Tensor = decoder(input_ids=tokens, use_cache=False).last_hidden_state
         return hidden
@@ -176,9 +178,8 @@ class Objective:
 
     def prompt_width(self, width: int) -> int:
         """Return the tokens of a prompt with width - 1 items: one shape for a bucket."""
-        levels, prompts = self.item_tokens.shape[1], self.prompts
-        history = min(max(width - 1, 0), prompts.max_history)
-        return len(prompts.before) + history * (levels + len(prompts.between)) + len(prompts.after)
+        history = min(max(width - 1, 0), self.prompts.max_history)
+        return self.prompts.width(history, self.item_tokens.shape[1])
 
     def last_states(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return what predicts each code of each row's last item, and these items.

@@ -31,6 +31,7 @@ from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.item_vectors import load_item_vectors
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
+from genrec.training.bridging import with_bridge
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
@@ -79,8 +80,10 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     codebooks = []
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
+    inputs |= {name: run_folder / name for name in config.bridge.folders_read}
     runtime.start()
     learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest}, codebooks)
+    learner = with_bridge(learner, config.bridge, inputs, runtime.torch_device())
     checkpoints = run_folder / "model.checkpoint"
     _claim(checkpoints, config, runtime.seed, inputs)
     started = time.perf_counter()
@@ -252,9 +255,13 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
     """Write the adapter (if any), the merged model, the log, its plot and the card."""
     model = learner.model
     if isinstance(learner.trained, PeftModel):
+        if model.bridge is not None:
+            model.bridge.soft.detach_from(model.language_model)
         learner.trained.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
         merged = merge(learner.trained)
         model = GenerativeModel(**{**model.__dict__, "language_model": merged})
+        if model.bridge is not None:
+            model.bridge.soft.attach(merged)
     best = max(
         (entry for entry in log if "eval_ndcg@10" in entry),
         default={},

@@ -21,6 +21,7 @@ from transformers import (
 
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
+from genrec.training.bridging import load_soft_tokens, save_soft_tokens
 from genrec.training.objectives import Objective
 
 # What is trained beside the model, in a checkpoint.
@@ -124,6 +125,7 @@ class CodeTrainer(Trainer):
         """Save adapters without the frozen embedding matrix, which PEFT would add to each."""
         if isinstance(self.model, PeftModel) and output_dir is not None:
             self.model.save_pretrained(output_dir, save_embedding_layers=False)
+            save_soft_tokens(self.model.get_base_model(), Path(output_dir))
         else:
             super()._save(output_dir, state_dict)
         self._average.save(Path(str(output_dir)))
@@ -132,6 +134,8 @@ class CodeTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if isinstance(self.model, PeftModel):
+            load_soft_tokens(self.model.get_base_model(), Path(resume_from_checkpoint))
         self._average.load(Path(resume_from_checkpoint))
         if self._beside:
             self._beside.load_state_dict(load_file(Path(resume_from_checkpoint) / BESIDE_FILE))

@@ -100,7 +100,7 @@ class TorchEngine:
         if self._decoder is None or not self._decoder.reusable:
             logger.info("this language model reads every history whole: prefix_cache_bytes is idle")
             return None
-        block = self.model.index.levels + len(self.model.prompts.between)
+        block = self.model.prompts.block(self.model.index.levels)
         return PrefixCache(self._decoder, block, limit)
 
     def scorer(self, prompts: Sequence[NDArray[np.int64]], width: int) -> LanguageModelScorer:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from genrec import artifacts
 from genrec.data.catalog import Catalog
 from genrec.errors import ArtifactError
+from genrec.model.bridge import BridgedPrompts
 from genrec.model.generative import GenerativeModel
 from genrec.semantic_ids.item_index import ItemIndex
 
@@ -58,7 +59,22 @@ def with_generation(model: GenerativeModel, folder: Path) -> GenerativeModel:
         "generation": int(manifest.facts["generation"]),
         "generation_digest": manifest.digest,
     }
-    return replace(model, index=index, catalog=catalog, item_counts=counts, facts=facts)
+    grown = replace(model, index=index, catalog=catalog, item_counts=counts, facts=facts)
+    return _with_bridge(grown, model, rows)
+
+
+def _with_bridge(
+    grown: GenerativeModel, model: GenerativeModel, rows: NDArray[np.int64]
+) -> GenerativeModel:
+    """Give the soft tokens of a bridge, where there is one, to the items of a generation."""
+    bridge, prompts = model.bridge, model.prompts
+    if bridge is None or not isinstance(prompts, BridgedPrompts):
+        return grown
+    tokens = model.vocabulary.tokens(grown.index.codes)
+    wider = bridge.for_items(rows, model.index.codes, grown.index.codes, tokens)
+    bridge.soft.detach_from(model.language_model)
+    wider.soft.attach(grown.language_model)
+    return replace(grown, prompts=replace(prompts, bridge=wider))
 
 
 def _rows_of(old: Catalog, new: Catalog) -> NDArray[np.int64]:

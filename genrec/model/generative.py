@@ -1,6 +1,7 @@
 """All that serving needs, in one folder: model, tokenizer, codes, prompts and item table."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from genrec import artifacts
 from genrec.data.catalog import Catalog
-from genrec.errors import ArtifactError
+from genrec.errors import ArtifactError, ConfigError
 from genrec.model.auto_model import auto_model
+from genrec.model.bridge import Bridge, BridgedPrompts
 from genrec.model.progress_bars import without_progress_bars
 from genrec.model.prompts import Prompts
 from genrec.semantic_ids.item_index import ItemIndex
@@ -31,7 +33,8 @@ class GenerativeModel:
         tokenizer: Its tokenizer, which knows the code tokens.
         vocabulary: Codes to tokens and back.
         index: The code tuple of every item.
-        prompts: How histories become token ids.
+        prompts: How histories become token ids. With a bridge, its soft tokens are among them and
+            attached to the language model.
         catalog: Item ids, titles and attributes.
         item_counts: int64[n_items], training events of each item, for the popularity fallback.
         facts: Base model, form, index digest, training figures.
@@ -77,9 +80,16 @@ class GenerativeModel:
         """Whether an encoder reads the history and a decoder names the item."""
         return bool(self.language_model.config.is_encoder_decoder)
 
+    @property
+    def bridge(self) -> Bridge | None:
+        """The vectors that the model reads beside the codes; None for none."""
+        return self.prompts.bridge if isinstance(self.prompts, BridgedPrompts) else None
+
     def save(self, folder: Path) -> None:
         """Write a Hugging Face model folder with ``genrec.json``, the index and the item table."""
-        with without_progress_bars():
+        bridge = self.bridge
+        apart = bridge.soft.detached_from(self.language_model) if bridge else nullcontext()
+        with without_progress_bars(), apart:
             self.language_model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.index.save(folder)
@@ -89,6 +99,7 @@ class GenerativeModel:
             "prompts": self.prompts.to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
             "facts": self.facts,
+            "bridge": None if bridge is None else bridge.save(folder),
         }
         (folder / "genrec.json").write_text(json.dumps(body, indent=2) + "\n")
 
@@ -106,16 +117,30 @@ class GenerativeModel:
 
         Raises:
             ArtifactError: When the folder is missing, damaged or not a model.
+            ConfigError: When its weights shall not be read, but the model has a bridge.
         """
         folder = Path(folder)
         artifacts.verify(folder, "model")
         body = _body(folder)
+        language_model = _language_model(folder, device, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        prompts = Prompts.from_dict(body["prompts"])
+        if body.get("bridge"):
+            if device.type == "meta":
+                raise ConfigError(
+                    f"{folder} has a bridge, whose vectors of items and users only the engine "
+                    "torch can read; set runtime.engine to torch."
+                )
+            hidden = int(language_model.config.hidden_size)
+            bridge = Bridge.load(folder, body["bridge"], hidden, device)
+            bridge.soft.attach(language_model)
+            prompts = BridgedPrompts.of(prompts, bridge, tokenizer)
         return cls(
-            language_model=_language_model(folder, device, dtype),
-            tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            language_model=language_model,
+            tokenizer=tokenizer,
             vocabulary=SidVocabulary.from_dict(body["vocabulary"]),
             index=ItemIndex.load(folder),
-            prompts=Prompts.from_dict(body["prompts"]),
+            prompts=prompts,
             catalog=Catalog.load(folder),
             item_counts=load_file(folder / "item_counts.safetensors")["item_counts"],
             facts=body["facts"],

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from genrec.errors import ConfigError
@@ -128,10 +130,30 @@ class Prompts:
             prompts.append(np.concatenate([before, body, after]))
         return prompts
 
+    def stream_tokens(self, items: Tensor, item_tokens: Tensor) -> Tensor:
+        """Return what a causal model reads of streams: the start token and all codes but the last.
+
+        Args:
+            items: int64[B, width], catalogue rows, right-padded with negative numbers.
+            item_tokens: int64[n_items, L], the code tokens of every catalogue row.
+
+        Returns:
+            int64[B, width * L]; what stands behind the last item of a row means nothing.
+        """
+        start = torch.full((len(items), 1), self.before[0], device=items.device)
+        return torch.cat([start, item_tokens[items.clamp(min=0)].flatten(1)[:, :-1]], dim=1)
+
+    def block(self, levels: int) -> int:
+        """Return the tokens of an item of so many codes and what stands between two."""
+        return levels + len(self.between)
+
+    def width(self, items: int, levels: int) -> int:
+        """Return the tokens of a prompt with so many items, and those between two once more."""
+        return len(self.before) + items * self.block(levels) + len(self.after)
+
     def longest(self, levels: int) -> int:
         """Return the tokens of the longest prompt and an answer of so many codes."""
-        items = self.max_history * (levels + len(self.between))
-        return len(self.before) + items + len(self.after) + levels
+        return self.width(self.max_history, levels) + levels
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""

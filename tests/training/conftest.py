@@ -14,6 +14,17 @@ ITEMS, USERS, LENGTH = 24, 60, 8
 
 @pytest.fixture
 def cycle_dataset():
+    """See ``make_dataset``."""
+    return make_dataset()
+
+
+@pytest.fixture(scope="module")
+def module_dataset():
+    """The same, for what is made once a module."""
+    return make_dataset()
+
+
+def make_dataset():
     """Users walk through the items in a circle: the next item is always the one after the last."""
     starts = np.random.default_rng(0).integers(0, ITEMS, USERS)
     items = (starts[:, None] + np.arange(LENGTH)) % ITEMS
@@ -38,6 +49,17 @@ def cycle_dataset():
 
 @pytest.fixture
 def small_index():
+    """See ``make_index``."""
+    return make_index()
+
+
+@pytest.fixture(scope="module")
+def module_index():
+    """The same, for what is made once a module."""
+    return make_index()
+
+
+def make_index():
     """Two levels: six codes, then four."""
     rows = np.arange(ITEMS)
     return ItemIndex(np.stack([rows // 4, rows % 4], 1).astype(np.int32), (6, 4), {})

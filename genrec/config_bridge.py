@@ -1,0 +1,52 @@
+"""The sections of the recipe that join a collaborative model and a language model (A-LLMRec)."""
+
+from typing import Literal
+
+from genrec.config_section import Section, setting
+
+
+class AlignConfig(Section):
+    """Stage align: one joint vector an item from cf and text; run when train.bridge reads it."""
+
+    dimensions: int = setting(128, "Width of the joint vectors.", "dimensions", ge=1)
+    match: float = setting(1.0, "Weight of the loss that matches cf and text codes.", ge=0)
+    item_reconstruction: float = setting(
+        0.5, "Weight of the loss that gives cf vectors back from their codes.", ge=0
+    )
+    text_reconstruction: float = setting(
+        0.2, "Weight of the loss that gives text vectors back from their codes.", ge=0
+    )
+    recommendation: float = setting(
+        1.0, "Weight of the loss that tells a user's last training item from a random one.", ge=0
+    )
+    epochs: int = setting(20, "Passes over the training users.", "epochs", ge=1)
+    batch: int = setting(128, "Users in a batch.", "users", ge=1)
+    learning_rate: float = setting(1e-3, "Step size of Adam.", gt=0)
+
+
+class BridgeConfig(Section):
+    """Soft tokens: vectors of items and users that the language model reads beside the codes."""
+
+    items: bool = setting(False, "Each item of a history comes with its vector.")
+    user: bool = setting(False, "The user's vector, from the cf model, comes with the history.")
+    vectors: Literal["joint", "cf", "text"] = setting(
+        "joint",
+        "Vectors of items: joint is what the align stage writes, where an item without training "
+        "events enters by its text; cf and text are those stages' own.",
+    )
+    frozen: bool = setting(
+        False,
+        "A pretrained language model gets no adapters: only projections and the rows of codes "
+        "learn.",
+    )
+
+    @property
+    def used(self) -> bool:
+        """Whether there are soft tokens."""
+        return self.items or self.user
+
+    @property
+    def folders_read(self) -> tuple[str, ...]:
+        """The folders that the soft tokens are made from: ``joint``, ``cf``, ``text`` or none."""
+        read = ({self.vectors} if self.items else set()) | ({"cf"} if self.user else set())
+        return tuple(sorted(read))

@@ -1,0 +1,312 @@
+"""The bridge of A-LLMRec: vectors of items and users that the language model reads with the codes.
+
+Stage 2 of Kim et al., "Large Language Models meet Collaborative Filtering", KDD 2024. In an
+instruction each item's codes are followed by its soft token, and the user's comes after the
+history. In a stream the vectors lie on tokens that are there anyway, that of an item on its last
+code and that of the user, as the collaborative model sees it by then, on the same one: a stream
+gets no longer and every place knows the user of that moment. The paper puts the user first; here
+the user comes last, for the vector changes with every event and all that follows it has to be read
+anew.
+
+A user's vector is that after the items which the prompt shows, in training as in serving.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from genrec.cf.user_states import UserModel, load_named, states_on_the_way, width_of
+from genrec.errors import ConfigError
+from genrec.model.projection import Projection
+from genrec.model.prompts import Prompts
+from genrec.model.soft_tokens import SoftRegistry, SoftTable, SoftTokens
+
+FILE_NAME = "bridge.safetensors"
+BEFORE_USER = "\nThis customer: "
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """What is read beside the codes.
+
+    Attributes:
+        soft: The soft tokens: ``items`` for each catalogue row, ``users`` of requests, or one.
+        user_model: The collaborative model that users' vectors come from; None for no users.
+        rows: int64[n], the row in the collaborative model of each catalogue row; -1 for items that
+            came later.
+    """
+
+    soft: SoftTokens
+    user_model: UserModel | None
+    rows: NDArray[np.int64]
+
+    @property
+    def has_items(self) -> bool:
+        """Whether items come with their vectors."""
+        return self.soft.has("items")
+
+    def user_states(
+        self, histories: Sequence[NDArray[np.int32]], *, on_the_way: bool
+    ) -> list[NDArray[np.float32]]:
+        """Return the user's vector for each history.
+
+        Items that came after the collaborative model are passed over.
+
+        Args:
+            histories: Catalogue rows, oldest first.
+            on_the_way: float32[items + 1, d] a history, before the first item and after each one;
+                else float32[1, d], after the last.
+        """
+        model = self.user_model
+        if model is None:
+            raise ValueError("this bridge has no users.")
+        rows = [self.rows[history].astype(np.int32) for history in histories]
+        known = [each[each >= 0] for each in rows]
+        if not on_the_way:
+            return list(model.user_vectors(known)[:, None])
+        return [
+            states[np.append(0, (each >= 0).cumsum())]
+            for each, states in zip(rows, states_on_the_way(model, known), strict=True)
+        ]
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write soft tokens and the collaborative model; return what ``load`` has to be told."""
+        state = {name: value.contiguous() for name, value in self.soft.state_dict().items()}
+        save_file({**state, "rows": torch.from_numpy(self.rows)}, folder / FILE_NAME)
+        if self.user_model is not None:
+            self.user_model.save(folder)
+        return {
+            "first": self.soft.first,
+            "items": self.has_items,
+            "user_model": None if self.user_model is None else self.user_model.name,
+        }
+
+    @classmethod
+    def load(
+        cls, folder: Path, body: Mapping[str, Any], hidden: int, device: torch.device
+    ) -> "Bridge":
+        """Read what ``save`` wrote.
+
+        Args:
+            folder: The model folder.
+            body: What ``save`` returned.
+            hidden: Width of the language model.
+            device: Where to compute.
+        """
+        state = load_file(folder / FILE_NAME)
+        rows = state.pop("rows").numpy()
+        vectors = state["sources.0.vectors"].numpy() if body["items"] else None
+        name = body["user_model"]
+        users = None if name is None else load_named(folder, str(name), device)
+        soft = build_soft_tokens(int(body["first"]), hidden, vectors, users, beside=None, size=0.0)
+        soft.load_state_dict(state)
+        return cls(soft.to(device), users, rows)
+
+    def for_items(
+        self,
+        old_rows: NDArray[np.int64],
+        old_codes: NDArray[np.int32],
+        codes: NDArray[np.int32],
+        item_tokens: NDArray[np.int64],
+    ) -> "Bridge":
+        """Return the bridge for a later catalogue; its soft tokens are not attached.
+
+        An item that came later has no vector of its own: it gets the mean of those that share the
+        longest beginning of its codes, which text and collaborative vectors of old were coded by.
+
+        Args:
+            old_rows: int64[n], the row in the old catalogue of each item; -1 for none.
+            old_codes: int32[m, L], codes of the old catalogue.
+            codes: int32[n, L].
+            item_tokens: int64[n, L].
+        """
+        rows = np.where(old_rows >= 0, self.rows[old_rows], -1)
+        sources: dict[str, SoftTable | SoftRegistry] = {}
+        if self.has_items:
+            table: SoftTable = self.soft.source("items")
+            vectors = _with_neighbours(table.vectors.cpu().numpy(), old_rows, old_codes, codes)
+            alone = bool((table.beside < 0).all())
+            sources["items"] = SoftTable(
+                vectors, table.projection, None if alone else item_tokens[:, -1]
+            )
+        if self.user_model is not None:
+            sources["users"] = self.soft.source("users")
+        soft = SoftTokens(self.soft.first, sources).to(next(self.soft.parameters()).device)
+        return replace(self, soft=soft, rows=rows)
+
+
+def build_soft_tokens(
+    first: int,
+    hidden: int,
+    vectors: NDArray[np.float32] | None,
+    user_model: UserModel | None,
+    *,
+    beside: NDArray[np.int64] | None,
+    size: float,
+) -> SoftTokens:
+    """Make untrained soft tokens of items and users.
+
+    Args:
+        first: The first id past the words.
+        hidden: Width of the language model.
+        vectors: float32[n, d] of items; None for none.
+        user_model: What users' vectors come from; None for no users.
+        beside: int64[n], the token that each item's lies on; None when they stand alone.
+        size: Root mean square that projections start with.
+    """
+    sources: dict[str, SoftTable | SoftRegistry] = {}
+    if vectors is not None:
+        projection = Projection(vectors.shape[1], hidden, "gelu", size)
+        sources["items"] = SoftTable(vectors, projection, beside)
+    if user_model is not None:
+        width = width_of(user_model)
+        sources["users"] = SoftRegistry(width, Projection(width, hidden, "leaky_relu", size))
+    return SoftTokens(first, sources)
+
+
+def _with_neighbours(
+    vectors: NDArray[np.float32],
+    old_rows: NDArray[np.int64],
+    old_codes: NDArray[np.int32],
+    codes: NDArray[np.int32],
+) -> NDArray[np.float32]:
+    """Return vectors float32[n, d]: those of old items, and for others the mean of their like."""
+    found = vectors[old_rows]
+    for row in np.flatnonzero(old_rows < 0):
+        alike = np.ones(len(old_codes), dtype=bool)
+        for level in range(codes.shape[1]):
+            closer = alike & (old_codes[:, level] == codes[row, level])
+            if not closer.any():
+                break
+            alike = closer
+        found[row] = vectors[alike].mean(0)
+    return found
+
+
+@dataclass(frozen=True)
+class BridgedPrompts(Prompts):
+    """Prompts with the soft tokens of a bridge; used like ``Prompts``.
+
+    Attributes:
+        bridge: The soft tokens.
+        before_user: Token ids before the user's soft token, in instructions.
+    """
+
+    bridge: Bridge = field(compare=False)
+    before_user: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, prompts: Prompts, bridge: Bridge, tokenizer: PreTrainedTokenizerBase
+    ) -> "BridgedPrompts":
+        """Join prompts and a bridge.
+
+        Raises:
+            ConfigError: When SASRec reads fewer items than a stream shows.
+        """
+        own = {each.name: getattr(prompts, each.name) for each in fields(Prompts)}
+        network = getattr(bridge.user_model, "network", None)
+        if prompts.form == "stream" and network and network.max_history < prompts.max_history:
+            raise ConfigError(
+                f"train.max_history is {prompts.max_history}, but SASRec reads "
+                f"{network.max_history} items, so it has no vector of the user before them; set "
+                "cf.max_history at least as high, or train.max_history lower."
+            )
+        words = tokenizer.encode(BEFORE_USER, add_special_tokens=False)
+        spoken = prompts.form == "instruction" and bridge.user_model is not None
+        return cls(**own, bridge=bridge, before_user=tuple(words) if spoken else ())
+
+    def encode(
+        self, histories: Sequence[NDArray[np.int32]], item_tokens: NDArray[np.int64]
+    ) -> list[NDArray[np.int64]]:
+        """Return the prompt of each history as token ids; see ``Prompts.encode``."""
+        read = [np.asarray(history)[-self.max_history :] for history in histories]
+        if self.form == "stream":
+            prompts = super().encode(read, item_tokens)
+            step = item_tokens.shape[1]
+            ends = self._ends(read, [prompt[::step] for prompt in prompts])
+            for prompt, own in zip(prompts, ends, strict=True):
+                prompt[::step] = own
+            return prompts
+        table = item_tokens
+        if self.bridge.has_items:
+            own = self.bridge.soft.ids("items", np.arange(len(item_tokens)))
+            table = np.concatenate([item_tokens, own[:, None]], axis=1)
+        prompts = super().encode(read, table)
+        if self.bridge.user_model is None:
+            return prompts
+        users = self._registered(self.bridge.user_states(read, on_the_way=False), None)
+        return [
+            np.insert(prompt, len(prompt) - len(self.after), [*self.before_user, *user])
+            for prompt, user in zip(prompts, users, strict=True)
+        ]
+
+    def stream_tokens(self, items: Tensor, item_tokens: Tensor) -> Tensor:
+        """Return what a causal model reads of streams; see ``Prompts.stream_tokens``."""
+        tokens = super().stream_tokens(items, item_tokens)
+        step = item_tokens.shape[1]
+        lengths = (items >= 0).sum(1).cpu().numpy()
+        rows = items.cpu().numpy().astype(np.int32)
+        # The last item is an answer: its last code, and the user after it, are not read.
+        read = [row[: max(0, length - 1)] for row, length in zip(rows, lengths, strict=True)]
+        ends = tokens[:, ::step].cpu().numpy()
+        for row, own in enumerate(
+            self._ends(read, [ends[row, : len(each) + 1] for row, each in enumerate(read)])
+        ):
+            ends[row, : len(own)] = own
+        tokens[:, ::step] = torch.from_numpy(ends).to(tokens.device)
+        return tokens
+
+    def _ends(
+        self, histories: Sequence[NDArray[np.int32]], words: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.int64]]:
+        """Return what stands at the start and at the last code of each item, int64[items + 1].
+
+        Args:
+            histories: Catalogue rows, oldest first.
+            words: The tokens that stand there without a bridge.
+        """
+        ends = [np.array(each) for each in words]
+        if self.bridge.has_items:
+            for own, history in zip(ends, histories, strict=True):
+                own[1:] = self.bridge.soft.ids("items", history)
+        if self.bridge.user_model is None:
+            return ends
+        return self._registered(self.bridge.user_states(histories, on_the_way=True), ends)
+
+    def _registered(
+        self,
+        states: Sequence[NDArray[np.float32]],
+        beside: Sequence[NDArray[np.int64]] | None,
+    ) -> list[NDArray[np.int64]]:
+        """Return the soft tokens of users' vectors, one array a history."""
+        if not states:
+            return []
+        ids = self.bridge.soft.register(
+            "users", np.concatenate(states), None if beside is None else np.concatenate(beside)
+        )
+        return np.split(ids, np.cumsum([len(each) for each in states])[:-1])
+
+    def block(self, levels: int) -> int:
+        """Return the tokens of an item and what stands between two."""
+        beside = self.form == "instruction" and self.bridge.has_items
+        return super().block(levels) + int(beside)
+
+    def width(self, items: int, levels: int) -> int:
+        """Return the tokens of a prompt with so many items; see ``Prompts.width``."""
+        user = self.form == "instruction" and self.bridge.user_model is not None
+        return super().width(items, levels) + (len(self.before_user) + 1) * int(user)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a JSON file: those of the prompts alone."""
+        return Prompts(
+            **{each.name: getattr(self, each.name) for each in fields(Prompts)}
+        ).to_dict()

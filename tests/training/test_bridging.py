@@ -1,0 +1,308 @@
+"""Training, saving and serving with a bridge, in every form, against embeddings made by hand."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from genrec import Recommender, artifacts
+from genrec.config import Recipe
+from genrec.decoding.engine import TorchEngine
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError, ConfigError, DataError
+from genrec.model.bridge import BridgedPrompts
+from genrec.model.code_head import CodeHead
+from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import item_token_table
+from genrec.runtime import Runtime
+from genrec.training import train
+from genrec.training.batches import IGNORED
+from genrec.training.objectives import Objective
+from tests.training.bridged_run import user_model, write_run
+from tests.training.test_train import SCRATCH, tiny_language_model
+
+CPU = torch.device("cpu")
+RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)
+BOTH = {"items": True, "user": True}
+FORMS = ("stream", "stream on a language model", "instruction")
+
+
+def recipe(form, folder, index, **changes):
+    settings = {
+        "form": form.split()[0],
+        "scratch": SCRATCH,
+        "epochs": 4,
+        "batch_tokens": 160,
+        "learning_rate": 1e-2,
+        "evaluations": 2,
+        "max_history": 8,
+        "bridge": BOTH,
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
+    }
+    if form != "stream":
+        settings["language_model"] = str(tiny_language_model(folder / "lm", index))
+    return Recipe(train={**settings, **changes})
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def trained(request, tmp_path_factory, module_dataset, module_index):
+    folder = tmp_path_factory.mktemp("bridged")
+    run = write_run(folder / "run", module_dataset, module_index)
+    settings = recipe(request.param, folder, module_index)
+    train.run(run, settings, RUNTIME)
+    return run, settings
+
+
+def by_hand(model, run, history, *, user=True):
+    """Return the embeddings of a prompt, float32[T, hidden], from the files of the model folder."""
+    state = load_file(run / "model" / "bridge.safetensors")
+    words = model.language_model.get_input_embeddings().weight
+    joint = EmbeddingTable.load(run / "joint").vectors
+
+    def project(source, vector, activation):
+        get = lambda name: state[f"sources.{source}.projection.{name}"]  # noqa: E731
+        x = torch.tensor(np.array(vector)) @ get("enter.weight").T + get("enter.bias")
+        x = torch.nn.functional.layer_norm(x, x.shape, get("norm.weight"), get("norm.bias"))
+        return activation(x) @ get("leave.weight").T + get("leave.bias")
+
+    def item(row):
+        return project(0, joint[row], torch.nn.functional.gelu)
+
+    def of_user(rows):
+        rows = np.asarray(rows, dtype=np.int32)
+        state = cf.user_vectors([rows])[0]
+        return project(1, state, torch.nn.functional.leaky_relu)
+
+    cf = user_model("sasrec", len(model.catalog))
+    codes = item_token_table(model.vocabulary, model.index)
+    read, prompts = list(history)[-model.prompts.max_history :], model.prompts
+    if prompts.form == "instruction":
+        parts = [words[token] for token in prompts.before]
+        for place, row in enumerate(read):
+            between = prompts.between if place else ()
+            parts += [words[token] for token in (*between, *codes[row])] + [item(row)]
+        parts += [words[token] for token in prompts.before_user] + [of_user(read)]
+        return torch.stack([*parts, *(words[token] for token in prompts.after)])
+    # SASRec counts places from the newest item, so a place on the way is that of a whole pass.
+    rows, lengths = cf.network.pad([np.asarray(read, dtype=np.int32)])
+    states = cf.network(rows, lengths)[0].detach().numpy()
+    users = [project(1, each, torch.nn.functional.leaky_relu) for each in states]
+    parts = [words[prompts.before[0]] + users[0]]
+    for row, state_after in zip(read, users[1:], strict=True):
+        parts += [words[token] for token in codes[row]]
+        parts[-1] = parts[-1] + item(row) + state_after
+    return torch.stack(parts)
+
+
+@torch.no_grad()
+def brute_force(model, run, history):
+    """Return the score of every item: the sum of its codes' log-probabilities, one pass an item."""
+    prompt = by_hand(model, run, history)
+    words = model.language_model.get_input_embeddings().weight
+    codes = item_token_table(model.vocabulary, model.index)
+    scores = []
+    for row in range(len(model.catalog)):
+        inputs = torch.cat([prompt, words[torch.tensor(codes[row][:-1])]])
+        logits = model.language_model(inputs_embeds=inputs[None]).logits[0, -len(codes[row]) :]
+        total = 0.0
+        for level, token in enumerate(codes[row]):
+            span = model.vocabulary.level_range(level)
+            known = logits[level, span.start : span.stop]
+            if model.facts["score"] == "exact":
+                known = logits[level]
+            own = logits[level, token]
+            total += float(own - torch.logsumexp(known, 0))
+        scores.append(total)
+    return np.asarray(scores)
+
+
+@pytest.mark.parametrize("cache", [0, 2**20])
+def test_the_search_finds_what_brute_force_over_hand_made_embeddings_finds(trained, cache):
+    run, _ = trained
+    for source in (0, 1):
+        learned = load_file(run / "model" / "bridge.safetensors")
+        assert learned[f"sources.{source}.projection.leave.weight"].abs().max() > 1e-3
+    model = GenerativeModel.load(run / "model", device=CPU)
+    engine = TorchEngine(model, prefix_cache_bytes=cache)
+    ranker = GenerativeRanker(model, beam=24, engine=engine, new_item_weight=0.0)
+    # With a cache later histories begin like earlier ones, and the second user is not the first.
+    for history in ([], [3], [3, 4, 9], [3, 4, 9, 10], [5, 4, 9, 10], list(range(11))):
+        [ranking] = ranker.rank([np.asarray(history, dtype=np.int32)], 24)
+        scores = brute_force(model, run, history)
+        np.testing.assert_allclose(ranking.scores, np.sort(scores)[::-1], atol=2e-4)
+        np.testing.assert_allclose(scores[ranking.items], ranking.scores, atol=2e-4)
+
+
+def test_what_is_loaded_equals_what_was_saved_and_the_folder_serves_alone(trained, tmp_path):
+    run, _ = trained
+    model = GenerativeModel.load(run / "model", device=CPU)
+    with artifacts.writing(tmp_path / "again", "model") as partial:
+        model.save(partial)
+    assert (tmp_path / "again" / "bridge.safetensors").read_bytes() == (
+        run / "model" / "bridge.safetensors"
+    ).read_bytes()
+    names = load_file(run / "model" / "model.safetensors")
+    assert not [name for name in names if "soft" in name]
+    assert hasattr(model.language_model, "soft_tokens")
+    history = [["i3", "i4", "i9"]]
+    answers = [
+        Recommender.from_pretrained(folder, device="cpu").recommend(history, k=5)[0].items
+        for folder in (run / "model", tmp_path / "again")
+    ]
+    assert [(item.item_id, item.score) for item in answers[0]] == [
+        (item.item_id, item.score) for item in answers[1]
+    ]
+
+
+def test_validation_in_training_is_that_of_the_merged_model(trained, module_dataset):
+    """What the trainer saw with adapters is what the folder does."""
+    run, settings = trained
+    model = GenerativeModel.load(run / "model", device=CPU)
+    objective = Objective(
+        model=model.language_model,
+        head=CodeHead(model.language_model, model.vocabulary),
+        prompts=model.prompts,
+        item_tokens=torch.from_numpy(item_token_table(model.vocabulary, model.index)),
+        pad_token=model.pad_token,
+    )
+    found = train.validate(model, objective, module_dataset.histories("validation"))
+    log = json.loads((run / "model" / "training.json").read_text())
+    best = max((entry for entry in log if "eval_loss" in entry), key=lambda e: e["eval_ndcg@10"])
+    assert found["loss"] == pytest.approx(best["eval_loss"], abs=1e-3)
+    assert found["ndcg@10"] == pytest.approx(best["eval_ndcg@10"], abs=1e-3)
+
+
+def test_training_reads_streams_as_serving_does(trained):
+    """The state before the last item is that after the prompt of the items before it."""
+    run, _ = trained
+    model = GenerativeModel.load(run / "model", device=CPU)
+    table = torch.from_numpy(item_token_table(model.vocabulary, model.index))
+    objective = Objective(
+        model=model.language_model,
+        head=CodeHead(model.language_model, model.vocabulary),
+        prompts=model.prompts,
+        item_tokens=table,
+        pad_token=model.pad_token,
+    )
+    items = torch.tensor([[3, 4, 9, 2], [7, 8, IGNORED, IGNORED], [5, IGNORED, IGNORED, IGNORED]])
+    with torch.no_grad():
+        states, last = objective.last_states(items)
+        for row, history in enumerate(([3, 4, 9], [7], [])):
+            prompt = by_hand(model, run, history)
+            expected = model.language_model.base_model(inputs_embeds=prompt[None])
+            torch.testing.assert_close(
+                states[row, 0], expected.last_hidden_state[0, -1], rtol=1e-3, atol=1e-4
+            )
+    assert last.tolist() == [2, 8, 5]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(
+    form, tmp_path, cycle_dataset, small_index, monkeypatch
+):
+    settings = recipe(form, tmp_path, small_index, max_steps=6, evaluations=3)
+    straight = write_run(tmp_path / "straight", cycle_dataset, small_index)
+    train.run(straight, settings, RUNTIME)
+    stopped = write_run(tmp_path / "stopped", cycle_dataset, small_index)
+    measure, calls = train.validate, []
+
+    def stop_at_the_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(train, "validate", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(stopped, settings, RUNTIME)
+    assert list((stopped / "model.checkpoint").glob("checkpoint-2/trainer_state.json"))
+    train.run(stopped, settings, RUNTIME)
+    assert len(calls) == 4
+    for name in ("model.safetensors", "bridge.safetensors"):
+        assert artifacts.sha256_of(stopped / "model" / name) == artifacts.sha256_of(
+            straight / "model" / name
+        )
+
+
+@pytest.mark.parametrize("name", ["sasrec", "lightgcn", "bpr"])
+@pytest.mark.parametrize("bridge", [{"user": True}, {"items": True, "vectors": "cf"}])
+def test_any_cf_model_and_either_side_alone(name, bridge, tmp_path, cycle_dataset, small_index):
+    run = write_run(tmp_path / "run", cycle_dataset, small_index, name)
+    settings = recipe("stream", tmp_path, small_index, bridge=bridge, max_steps=2, evaluations=1)
+    train.run(run, settings, RUNTIME)
+    alone = (run / "model").rename(tmp_path / "elsewhere")
+    [answer] = Recommender.from_pretrained(alone, device="cpu").recommend([["i3", "i4"]], k=5)
+    assert len(answer.items) == 5
+    assert (alone / f"{name}.safetensors").is_file() == ("user" in bridge)
+
+
+def test_a_stream_starts_as_the_model_without_a_bridge(tmp_path, cycle_dataset, small_index):
+    scores = []
+    for name, bridge in (("with", BOTH), ("without", {})):
+        run = write_run(tmp_path / name, cycle_dataset, small_index)
+        settings = recipe(
+            "stream", tmp_path, small_index, bridge=bridge, max_steps=1, learning_rate=1e-12
+        )
+        train.run(run, settings, RUNTIME)
+        model = GenerativeModel.load(run / "model", device=CPU)
+        assert isinstance(model.prompts, BridgedPrompts) == (name == "with")
+        [ranking] = GenerativeRanker(model).rank([np.asarray([3, 4], dtype=np.int32)], 5)
+        scores.append(ranking.scores)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+
+
+def test_a_frozen_language_model_learns_projections_and_code_rows_only(
+    tmp_path, cycle_dataset, small_index
+):
+    run = write_run(tmp_path / "run", cycle_dataset, small_index)
+    settings = recipe(
+        "instruction", tmp_path, small_index, bridge={**BOTH, "frozen": True}, max_steps=3
+    )
+    train.run(run, settings, RUNTIME)
+    before = load_file(tmp_path / "lm" / "model.safetensors")
+    after = load_file(run / "model" / "model.safetensors")
+    words = len(before["model.embed_tokens.weight"])
+    for name, value in before.items():
+        torch.testing.assert_close(after[name][: len(value)], value, rtol=0, atol=0)
+    assert len(after["model.embed_tokens.weight"]) > words
+
+
+def test_clear_errors(tmp_path, cycle_dataset, small_index):
+    run = write_run(tmp_path / "run", cycle_dataset, small_index)
+    other = write_run(tmp_path / "other", cycle_dataset, small_index)
+    long = recipe("stream", tmp_path, small_index, max_history=11)
+    with pytest.raises(ConfigError, match="cf.max_history"):
+        train.run(run, long, RUNTIME)
+    settings = recipe("stream", tmp_path, small_index)
+    encoder = recipe(
+        "stream", tmp_path, small_index, scratch=SCRATCH | {"architecture": "encoder_decoder"}
+    )
+    with pytest.raises(ConfigError, match="decoder-only"):
+        train.run(run, encoder, RUNTIME)
+    # Vectors that went wrong, with a manifest that says all is well.
+    broken = {"vectors": torch.full((24, 6), torch.nan)}
+
+    shutil.rmtree(run / "joint")
+    with artifacts.writing(run / "joint", "joint", inputs={"dataset": run / "dataset"}) as partial:
+        save_file(broken, partial / "vectors.safetensors")
+        (partial / "vectors.json").write_text("{}")
+    with pytest.raises(DataError, match="NaN"):
+        train.run(run, settings, RUNTIME)
+    # A collaborative table of another dataset.
+    table = cycle_dataset.catalog.table.with_columns(pl.lit("x").alias("text"))
+    shutil.rmtree(other / "dataset")
+    with artifacts.writing(other / "dataset", "dataset") as partial:
+        type(cycle_dataset)(
+            type(cycle_dataset.catalog)(table),
+            cycle_dataset.user_ids,
+            cycle_dataset.interactions,
+            cycle_dataset.part,
+            {},
+        ).save(partial)
+    with pytest.raises(ArtifactError, match="was made from dataset"):
+        train.run(other, settings, RUNTIME)

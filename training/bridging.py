@@ -1,0 +1,100 @@
+"""A bridge between a collaborative model and a language model that is about to be trained."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from genrec import artifacts
+from genrec.cf.user_states import load_user_model
+from genrec.config_bridge import BridgeConfig
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError
+from genrec.model.bridge import Bridge, BridgedPrompts, build_soft_tokens
+from genrec.model.soft_tokens import NAME
+from genrec.training.learner import Learner
+
+VERBS = {"joint": "align", "cf": "cf", "text": "embed"}
+CHECKPOINT = "soft_tokens.safetensors"
+
+
+def with_bridge(
+    learner: Learner, config: BridgeConfig, inputs: Mapping[str, Path], device: torch.device
+) -> Learner:
+    """Give a learner the soft tokens that a recipe wants.
+
+    In a stream a vector lies on a token, and projections start with zeros, so training starts from
+    the model as it would be without. In an instruction a soft token stands alone and starts about
+    as large as a word.
+
+    Args:
+        learner: Changed in place where it has soft tokens, and given back with other prompts.
+        config: Which ones.
+        inputs: The folders of the run by name: ``dataset``, and those that the bridge reads.
+        device: Where to compute.
+
+    Raises:
+        ArtifactError: When a folder is missing, damaged or of another dataset.
+        DataError: When vectors are not finite.
+        ConfigError: When the language model cannot read soft tokens.
+    """
+    if not config.used:
+        return learner
+    model = learner.model
+    for name in config.folders_read:
+        artifacts.require_made_from(inputs[name], name, inputs["dataset"], VERBS[name])
+    vectors = None
+    if config.items:
+        table = EmbeddingTable.load(
+            inputs[config.vectors], "items" if config.vectors == "cf" else "vectors"
+        )
+        if len(table) != len(model.catalog):
+            raise ArtifactError(
+                f"{inputs[config.vectors]} has vectors of {len(table)} items, the dataset has "
+                f"{len(model.catalog)}; run `genrec {VERBS[config.vectors]}` again."
+            )
+        vectors = np.asarray(table.vectors)
+    users = load_user_model(inputs["cf"], device) if config.user else None
+    language_model: Any = model.language_model
+    words = language_model.get_input_embeddings().weight.detach()
+    stream = model.prompts.form == "stream"
+    last_codes = model.vocabulary.tokens(model.index.codes)[:, -1]
+    soft = build_soft_tokens(
+        words.shape[0],
+        words.shape[1],
+        vectors,
+        users,
+        beside=last_codes if stream else None,
+        size=0.0 if stream else float(words.float().square().mean().sqrt()),
+    ).to(device)
+    bridge = Bridge(soft, users, np.arange(len(model.catalog)))
+    prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
+    soft.attach(model.language_model)
+    own = sum(parameter.numel() for parameter in soft.parameters())
+    model.facts["bridge"] = {
+        "items": config.vectors if config.items else None,
+        "user": None if users is None else users.name,
+    }
+    for count in ("parameters", "trained_parameters"):
+        model.facts[count] += own
+    return Learner(learner.trained, replace(model, prompts=prompts))
+
+
+def save_soft_tokens(model: nn.Module, folder: Path) -> None:
+    """Write a model's soft tokens, if it has any, into a checkpoint beside the adapter."""
+    soft = getattr(model, NAME, None)
+    if soft is not None:
+        state = {name: value.contiguous() for name, value in soft.state_dict().items()}
+        save_file(state, folder / CHECKPOINT)
+
+
+def load_soft_tokens(model: nn.Module, folder: Path) -> None:
+    """Read what ``save_soft_tokens`` wrote."""
+    soft = getattr(model, NAME, None)
+    if soft is not None:
+        soft.load_state_dict(load_file(folder / CHECKPOINT))
