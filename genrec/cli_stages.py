@@ -133,6 +133,7 @@ def recommend(
         beam=recipe.recommend.beam,
         new_item_weight=recipe.recommend.new_item_weight,
         score=recipe.recommend.score,
+        dense_weight=recipe.recommend.dense_weight,
     )
     asked = _rules(rules, exclude_seen=not allow_seen)
     if everyone is not None:
@@ -242,6 +243,7 @@ def serve(
         beam=section.beam,
         new_item_weight=section.new_item_weight,
         score=section.score,
+        dense_weight=section.dense_weight,
         prefix_cache_bytes=section.prefix_cache_bytes,
         max_k=section.max_k,
         max_history=section.max_history,

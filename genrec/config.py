@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genrec.config_bridge import AlignConfig, BridgeConfig
+from genrec.config_dense import DenseConfig
 from genrec.config_index import IndexConfig
 from genrec.config_section import Section, setting
 
@@ -220,6 +221,7 @@ class TrainConfig(Section):
     )
     lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
     scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
+    dense: DenseConfig = setting(DenseConfig(), "A user vector that scores all items.")
     bridge: BridgeConfig = setting(BridgeConfig(), "Vectors read beside the codes (A-LLMRec).")
     epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
     max_steps: Annotated[int, Field(ge=1)] | Literal[-1] = setting(
@@ -300,6 +302,14 @@ class RecommendConfig(Section):
         "What probabilities add up to one over: exact is the whole vocabulary, level the codes of "
         "a level; null takes what the model was trained for.",
     )
+    dense_weight: float | None = setting(
+        None,
+        "Share of the dense side in the sum of both, for models that have one; null takes what "
+        "validation chose.",
+        "fraction",
+        ge=0,
+        le=1,
+    )
     users: int | None = setting(
         None, "Predict for so many, drawn at random by seed; null predicts for all.", "users", ge=1
     )
@@ -331,6 +341,7 @@ class ServeConfig(Section):
     beam: int = setting(50, "Beam width.", "beams", ge=1)
     new_item_weight: float = setting(1.0, "As recommend.new_item_weight.", "shares", ge=0)
     score: Literal["exact", "level"] | None = setting(None, "As recommend.score.")
+    dense_weight: float | None = setting(None, "As recommend.dense_weight.", ge=0, le=1)
     prefix_cache_bytes: int = setting(
         256 * 2**20,
         "Memory for what was read of earlier histories, so that a user who comes back is answered "

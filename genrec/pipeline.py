@@ -64,7 +64,8 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
         unused |= {"cf", "text"} - set(recipe.index.vectors_read)
     if stage.verb == "train":
         taught = {"cf"} if recipe.train.teacher_weight else set()
-        unused |= {"cf", "text", "joint"} - taught - set(recipe.train.bridge.folders_read)
+        read = {*recipe.train.bridge.folders_read, *recipe.train.dense.folders_read}
+        unused |= {"cf", "text", "joint"} - taught - read
     if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:
         unused.add("model")
     if stage.verb == "recommend" and set(recipe.recommend.models) <= {"genrec"}:

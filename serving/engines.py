@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from genrec.decoding.engine import Engine, TorchEngine
+from genrec.decoding.hybrid_ranker import ranker_of
 from genrec.decoding.model_trie import model_trie
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.trie import PrefixTrie
@@ -27,6 +28,7 @@ def load_ranker(
     batch_size: int = 64,
     new_item_weight: float = 1.0,
     score: Score | None = None,
+    dense_weight: float | None = None,
     prefix_cache_bytes: int = 0,
 ) -> GenerativeRanker:
     """Load a model folder into an engine.
@@ -39,12 +41,14 @@ def load_ranker(
         batch_size: Histories decoded at once.
         new_item_weight: See ``NewItemShares``.
         score: See ``CodeHead``; None takes what the model was trained for.
+        dense_weight: See ``HybridRanker``; None takes what validation chose.
         prefix_cache_bytes: See ``TorchEngine``; vLLM has a cache of its own.
 
     Raises:
         ArtifactError: When there is no whole model, or the generation belongs to another one.
         ConfigError: When there is no such engine, or the device is not on this machine.
         DependencyError: When the engine is not installed.
+        RequestError: When ``dense_weight`` is given for a model without a dense side.
     """
     if runtime.engine not in ("torch", "vllm"):
         raise ConfigError(f"there is no engine {runtime.engine!r}, expected torch or vllm.")
@@ -61,13 +65,14 @@ def load_ranker(
         if in_torch
         else _vllm(folder, model, runtime, score, trie)
     )
-    return GenerativeRanker(
+    return ranker_of(
         model,
         beam=beam,
         batch_size=batch_size,
         new_item_weight=new_item_weight,
         trie=trie,
         engine=engine,
+        dense_weight=dense_weight,
     )
 
 

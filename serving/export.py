@@ -124,6 +124,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             if name == "genrec":
                 facts["engine"] = runtime.engine
                 facts["score"] = section.score or trained_score(saved_facts(inputs["model"]))
+                facts["dense_weight"] = section.dense_weight
             predictions = from_rankings(name, examples, lists.rankings, facts)
             predictions.save(partial, dataset.catalog.item_ids, user_ids)
             logger.info("%s: %d lists in %.1f s", name, len(examples), lists.seconds)
@@ -260,6 +261,7 @@ def _generative(
         batch_size=section.batch_size,
         new_item_weight=section.new_item_weight,
         score=section.score,
+        dense_weight=section.dense_weight,
     )
     if ranker.model.catalog.item_ids != dataset.catalog.item_ids:
         raise ArtifactError(

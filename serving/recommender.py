@@ -47,7 +47,7 @@ class Recommendation:
         shortfall: None when there are k items; else why there are fewer.
         rules: The rules that were kept to, in words.
         score: What the scores are: ``level`` or ``exact`` logarithms of probabilities (see
-            ``CodeHead``), or ``count``.
+            ``CodeHead``), ``sum`` of those of both sides (see ``HybridRanker``), or ``count``.
         history_read: Items of the history that were read, the newest ones.
     """
 
@@ -107,6 +107,7 @@ class Recommender:
         batch_size: int = 64,
         new_item_weight: float = 1.0,
         score: Score | None = None,
+        dense_weight: float | None = None,
         prefix_cache_bytes: int = 0,
     ) -> "Recommender":
         """Load a trained model from a run folder or from a model folder alone.
@@ -126,6 +127,8 @@ class Recommender:
                 more shows new items more often, 0 leaves them to the model.
             score: ``exact`` probabilities add up to one over the whole vocabulary, ``level`` ones
                 over the codes of a level; None takes what the model was trained for.
+            dense_weight: Share of the dense side in the sum of both, for models that have one;
+                None takes what validation chose.
             prefix_cache_bytes: Memory for what was read of earlier histories, so that a user who
                 comes back is answered sooner; 0 keeps nothing.
 
@@ -145,6 +148,7 @@ class Recommender:
             batch_size=batch_size,
             new_item_weight=new_item_weight,
             score=score,
+            dense_weight=dense_weight,
             prefix_cache_bytes=prefix_cache_bytes,
         )
         model = ranker.model
@@ -161,6 +165,7 @@ class Recommender:
                 "beam": beam,
                 "new_item_weight": new_item_weight,
                 "score": ranker.score,
+                "dense_weight": getattr(ranker, "dense_weight", None),
             },
         )
 
@@ -240,7 +245,7 @@ class Recommender:
 
     @property
     def _score_kind(self) -> str:
-        return self.ranker.score if isinstance(self.ranker, GenerativeRanker) else "model"
+        return self.ranker.score_kind if isinstance(self.ranker, GenerativeRanker) else "model"
 
     @property
     def _most_read(self) -> int | None:

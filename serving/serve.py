@@ -24,6 +24,7 @@ def serve(
     beam: int = 50,
     new_item_weight: float = 1.0,
     score: Score | None = None,
+    dense_weight: float | None = None,
     prefix_cache_bytes: int = 256 * 2**20,
     max_k: int = 100,
     max_history: int = 1000,
@@ -42,6 +43,7 @@ def serve(
         beam: Beam width.
         new_item_weight: See ``Recommender.from_pretrained``.
         score: See ``Recommender.from_pretrained``.
+        dense_weight: See ``Recommender.from_pretrained``.
         prefix_cache_bytes: Memory for what was read of earlier histories; 0 keeps nothing.
         max_k: Largest k a request may ask for.
         max_history: Longest history a request may send.
@@ -65,6 +67,7 @@ def serve(
             beam=beam,
             new_item_weight=new_item_weight,
             score=score,
+            dense_weight=dense_weight,
             prefix_cache_bytes=prefix_cache_bytes,
         )
         app = create_app(recommender, max_k=max_k, max_history=max_history)

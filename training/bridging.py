@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -50,15 +51,7 @@ def with_bridge(
         artifacts.require_made_from(inputs[name], name, inputs["dataset"], VERBS[name])
     vectors = None
     if config.items:
-        table = EmbeddingTable.load(
-            inputs[config.vectors], "items" if config.vectors == "cf" else "vectors"
-        )
-        if len(table) != len(model.catalog):
-            raise ArtifactError(
-                f"{inputs[config.vectors]} has vectors of {len(table)} items, the dataset has "
-                f"{len(model.catalog)}; run `genrec {VERBS[config.vectors]}` again."
-            )
-        vectors = np.asarray(table.vectors)
+        vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
     users = load_user_model(inputs["cf"], device) if config.user else None
     language_model: Any = model.language_model
     words = language_model.get_input_embeddings().weight.detach()
@@ -83,6 +76,26 @@ def with_bridge(
     for count in ("parameters", "trained_parameters"):
         model.facts[count] += own
     return Learner(learner.trained, replace(model, prompts=prompts))
+
+
+def read_item_vectors(name: str, inputs: Mapping[str, Path], items: int) -> NDArray[np.float32]:
+    """Return the vectors of the dataset's items, float32[n, d].
+
+    Args:
+        name: ``joint``, ``cf`` or ``text``.
+        inputs: The folders of the run by name.
+        items: n, items of the dataset.
+
+    Raises:
+        ArtifactError: When the folder has vectors of other items.
+    """
+    table = EmbeddingTable.load(inputs[name], "items" if name == "cf" else "vectors")
+    if len(table) != items:
+        raise ArtifactError(
+            f"{inputs[name]} has vectors of {len(table)} items, the dataset has {items}; run "
+            f"`genrec {VERBS[name]}` again."
+        )
+    return np.asarray(table.vectors)
 
 
 def save_soft_tokens(model: nn.Module, folder: Path) -> None:

@@ -31,7 +31,7 @@ class EncoderDecoderObjective(Objective):
         hidden, answers = self._decode(real, None if self.distillation else -1)
         levels = self.item_tokens.shape[1]
         soft = None
-        if self.teacher is not None:
+        if self.teacher is not None and self.teacher_weight:
             # Targets come for all items, row after row.
             ends = lengths[lengths > 0].cumsum(0) - 1
             soft = [targets[ends] for targets in self.teacher.targets(real)]
@@ -39,6 +39,8 @@ class EncoderDecoderObjective(Objective):
         losses = {"codes": self.code_loss(hidden[:, :levels], codes, soft)}
         if self.distillation is not None:
             losses["distillation"] = self.distillation.loss(hidden[:, levels], answers)
+        if self.dense is not None:
+            losses |= self.dense.losses(hidden[:, 0], answers)
         return losses
 
     def last_states(self, items: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from genrec.model.code_head import CodeHead
 from genrec.model.prompts import Prompts
 from genrec.training.batches import IGNORED
+from genrec.training.dense import DenseTerm
 from genrec.training.distillation import Distillation
 from genrec.training.teacher import Teacher
 
@@ -29,6 +30,7 @@ class Objective:
         teacher: Gives soft targets, for streams.
         teacher_weight: Share of the loss that comes from them.
         distillation: Teaches states after an item its vector, for streams.
+        dense: Trains a dense side.
     """
 
     model: nn.Module
@@ -40,11 +42,13 @@ class Objective:
     teacher: Teacher | None = None
     teacher_weight: float = 0.0
     distillation: Distillation | None = None
+    dense: DenseTerm | None = None
 
     @property
     def beside(self) -> dict[str, nn.Module]:
-        """What is trained beside the language model and dropped at the end, by name."""
-        return {"distillation": self.distillation.projection} if self.distillation else {}
+        """What is trained beside the language model, by name."""
+        distilled = {"distillation": self.distillation.projection} if self.distillation else {}
+        return distilled if self.dense is None else {**distilled, **self.dense.beside}
 
     def loss(self, items: Tensor) -> Tensor:
         """Return the loss of a batch, the sum of ``losses``."""
@@ -58,7 +62,7 @@ class Objective:
         """
         if self.prompts.form == "stream":
             return self._stream_losses(items)
-        return {"codes": self._instruction_loss(items)}
+        return self._instruction_losses(items)
 
     def codes(self, items: Tensor) -> Tensor:
         """Return code numbers int64[B, width, L], -100 where there is no item."""
@@ -101,12 +105,15 @@ class Objective:
         distillation, the state after every item is taught its vector.
         """
         real = items != IGNORED
-        soft = self.teacher.targets(items) if self.teacher else None
+        soft = self.teacher.targets(items) if self.teacher and self.teacher_weight else None
         # The state after the very last code predicts nothing; only distillation reads it.
         hidden = self._read_stream(items, None if self.distillation else -1)
         levels = self.item_tokens.shape[1]
         predicting = hidden[:, : items.shape[1] * levels].reshape(*items.shape, levels, -1)
-        losses = {"codes": self.code_loss(predicting[real], self.codes(items)[real], soft)}
+        states = predicting[real]
+        losses = {"codes": self.code_loss(states, self.codes(items)[real], soft)}
+        if self.dense is not None:
+            losses |= self.dense.losses(states[:, 0], items[real], self.teacher, items)
         if self.distillation is not None:
             losses["distillation"] = self.distillation.loss(hidden[:, levels::levels], items)
         return losses
@@ -131,21 +138,22 @@ class Objective:
             losses.append(loss)
         return torch.stack(losses).sum()
 
-    def _instruction_loss(self, items: Tensor) -> Tensor:
+    def _instruction_losses(self, items: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the last item's codes after the prompt, over the full vocabulary."""
         hidden, answers = self.instruction_hidden(items)
         output: Any = self.model
         logits = output.get_output_embeddings()(hidden).float()
         if self.head.softcap:
             logits = self.head.softcap * torch.tanh(logits / self.head.softcap)
-        return (
-            nn.functional.cross_entropy(
-                logits.flatten(0, 1),
-                self.item_tokens[answers].flatten(),
-                label_smoothing=self.label_smoothing,
-            )
-            * self.item_tokens.shape[1]
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1),
+            self.item_tokens[answers].flatten(),
+            label_smoothing=self.label_smoothing,
         )
+        losses = {"codes": loss * self.item_tokens.shape[1]}
+        if self.dense is not None:
+            losses |= self.dense.losses(hidden[:, 0], answers)
+        return losses
 
     def instruction_hidden(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Read prompts with all items but the last, then the codes of the last.

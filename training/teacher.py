@@ -37,6 +37,11 @@ class Teacher:
         self._codes = torch.from_numpy(index.codes.astype("int64")).to(device)
         self._level_sizes = index.level_sizes
 
+    @property
+    def width(self) -> int:
+        """Dimensions of the users' vectors."""
+        return int(self._network.item_vectors.embedding_dim)
+
     @torch.no_grad()
     def targets(self, items: Tensor) -> list[Tensor]:
         """Return soft targets for every real item of a batch.
@@ -48,18 +53,43 @@ class Teacher:
             For each level float32[P, codes of the level], P being the real items in row order;
             rows sum to 1. The target of level l is given the true codes before l.
         """
+        states, _ = self.states(items)
         with torch.autocast(items.device.type, enabled=False):
-            real = items != IGNORED
-            start = torch.full_like(items[:, :1], self._network.items)
-            read = torch.cat([start, items.clamp(min=0)[:, :-1]], dim=1)
-            states = self._network(read, real.sum(1))[real]
-            answers = items[real]
+            answers = items[items != IGNORED]
             step = max(1, SCORES_AT_ONCE // self._network.items)
             parts = [
                 self._fold(states[first : first + step], answers[first : first + step])
                 for first in range(0, len(answers), step)
             ]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def states(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the user's vector before every real item of a batch, and whose it is.
+
+        Args:
+            items: int64[B, width], catalogue rows, right-padded with -100.
+
+        Returns:
+            float32[P, d] and the row of the batch, int64[P], P being the real items in row order.
+        """
+        with torch.autocast(items.device.type, enabled=False):
+            real = items != IGNORED
+            start = torch.full_like(items[:, :1], self._network.items)
+            read = torch.cat([start, items.clamp(min=0)[:, :-1]], dim=1)
+            states: Tensor = self._network(read, real.sum(1))[real]
+        return states, real.nonzero()[:, 0]
+
+    @torch.no_grad()
+    def probabilities(self, items: Tensor) -> Tensor:
+        """Return the distribution over next items before every real item, float32[P, n].
+
+        Args:
+            items: int64[B, width], as for ``states``.
+        """
+        states, _ = self.states(items)
+        with torch.autocast(items.device.type, enabled=False):
+            return self._network.scores(states).softmax(1)
 
     def _fold(self, states: Tensor, answers: Tensor) -> list[Tensor]:
         """Fold item probabilities onto each level, given the true codes before it."""

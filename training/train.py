@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from genrec import artifacts
@@ -35,6 +37,8 @@ from genrec.training.bridging import with_bridge
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
+from genrec.training.dense import DenseTerm
+from genrec.training.dense_setup import dense_term
 from genrec.training.distillation import Distillation, InModalityDistillation
 from genrec.training.encoder_decoder_objective import EncoderDecoderObjective
 from genrec.training.learner import Learner, prepare
@@ -65,7 +69,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             f"train.teacher_weight is {config.teacher_weight} and train.form is instruction, but "
             "a teacher works with streams only; set train.form: stream or train.teacher_weight: 0."
         )
-    if config.teacher_weight:
+    if config.teacher_weight or config.dense.taught:
         inputs["cf"] = run_folder / "cf"
         teacher = load_teacher(inputs["cf"], index, runtime)
     if config.distillation_weight and config.form == "instruction":
@@ -80,14 +84,16 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     codebooks = []
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
-    inputs |= {name: run_folder / name for name in config.bridge.folders_read}
+    read = (*config.bridge.folders_read, *config.dense.folders_read)
+    inputs |= {name: run_folder / name for name in read}
     runtime.start()
     learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest}, codebooks)
     learner = with_bridge(learner, config.bridge, inputs, runtime.torch_device())
     checkpoints = run_folder / "model.checkpoint"
     _claim(checkpoints, config, runtime.seed, inputs)
+    dense = dense_term(config.dense, learner.model, inputs, runtime.torch_device(), teacher)
     started = time.perf_counter()
-    log = fit(learner, config, dataset, runtime, checkpoints, teacher, vectors)
+    log = fit(learner, config, dataset, runtime, checkpoints, teacher, vectors, dense)
     seconds = time.perf_counter() - started
     folder = run_folder / "model"
     with artifacts.writing(
@@ -98,7 +104,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         inputs=inputs,
         facts={"seconds": seconds},
     ) as partial:
-        _save(learner, partial, log)
+        _save(learner, partial, log, dense)
     shutil.rmtree(checkpoints)
     return folder
 
@@ -118,11 +124,12 @@ def fit(
     checkpoints: Path,
     teacher: Teacher | None = None,
     vectors: NDArray[np.float32] | None = None,
+    dense: DenseTerm | None = None,
 ) -> list[dict[str, Any]]:
     """Train until the plan ends or validation stops getting better; keep the best weights.
 
     ``vectors``, float32[n_items, d], are what the codes were made from; only
-    ``train.distillation_weight`` needs them.
+    ``train.distillation_weight`` needs them. ``dense`` trains a dense side.
 
     Returns:
         The training log: one entry a logged step or validation.
@@ -148,6 +155,7 @@ def fit(
         teacher=teacher,
         teacher_weight=config.teacher_weight,
         distillation=None if vectors is None else _distillation(learner, config, vectors, device),
+        dense=dense,
     )
     examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
     logger.info(
@@ -164,7 +172,9 @@ def fit(
         plan,
         objective,
         lambda: validate(model, objective, examples),
-        WeightAverage(learner.trained, config.average_decay),
+        WeightAverage(
+            nn.ModuleDict({"model": learner.trained, **objective.beside}), config.average_decay
+        ),
         config.row_learning_rate,
         [EarlyStoppingCallback(early_stopping_patience=config.patience)],
     )
@@ -251,7 +261,9 @@ def _claim(checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, 
     mark.write_text(key)
 
 
-def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
+def _save(
+    learner: Learner, folder: Path, log: list[dict[str, Any]], dense: DenseTerm | None
+) -> None:
     """Write the adapter (if any), the merged model, the log, its plot and the card."""
     model = learner.model
     if isinstance(learner.trained, PeftModel):
@@ -270,6 +282,9 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
     model.facts["validation"] = {
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name
     }
+    if dense is not None:
+        weight = model.facts["validation"]["dense_weight"]
+        model = replace(model, dense=dense.learner.served(weight))
     model.save(folder)
     PrefixTrie.from_index(model.index, model.item_counts).save(folder)
     (folder / "training.json").write_text(json.dumps(log, indent=2) + "\n")

@@ -1,12 +1,17 @@
 """How good the model is while it trains: what the best checkpoint is chosen by."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from genrec.data.histories import Histories
+from genrec.decoding.hybrid_ranker import HybridRanker
 from genrec.decoding.ranker import GenerativeRanker
+from genrec.decoding.rules import RowRules
 from genrec.model.generative import GenerativeModel
 from genrec.training.batches import IGNORED
+from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
 from genrec.training.objectives import Objective
 
 
@@ -32,7 +37,8 @@ def validate(
         ``accuracy_1``... (share of users whose code at a level is the model's best guess, given
         the true codes before it), ``recall@10`` and ``ndcg@10`` of the
         ranking without seen items. The latter two count items: another item with the codes of the
-        true one is no hit.
+        true one is no hit. With a dense side they are those of the sum with the best
+        ``dense_weight``, and ``ndcg@10_generative`` and ``ndcg@10_dense`` those of each side alone.
     """
     training = model.language_model.training
     model.language_model.eval()
@@ -45,21 +51,36 @@ def validate(
         loss, hit = objective.last_item_scores(items.to(device))
         losses.append(loss.cpu())
         hits.append(hit.cpu())
-    histories = [examples[row] for row in range(len(examples))]
-    ranker = GenerativeRanker(model, beam=beam, batch_size=batch_size)
-    rankings = ranker.rank(histories, 10, exclude=histories)
+    figures = _ranking_figures(model, objective, examples, beam, batch_size)
     model.language_model.train(training)
-    places = [
-        np.flatnonzero(ranking.items == target)
-        for ranking, target in zip(rankings, examples.target, strict=True)
-    ]
-    found = np.asarray([place[0] for place in places if len(place)], dtype=np.float64)
     accuracy = torch.cat(hits).float().mean(0)
     return {
         "loss": float(torch.cat(losses).sum(1).mean()),
         **{f"accuracy_{level + 1}": float(share) for level, share in enumerate(accuracy)},
-        "recall@10": len(found) / len(examples),
-        "ndcg@10": float((1 / np.log2(found + 2)).sum()) / len(examples),
+        **figures,
+    }
+
+
+def _ranking_figures(
+    model: GenerativeModel, objective: Objective, examples: Histories, beam: int, batch_size: int
+) -> dict[str, float]:
+    """Measure lists of ten without seen items; with a dense side at its best weight."""
+    histories = [examples[row] for row in range(len(examples))]
+    if objective.dense is None:
+        ranker = GenerativeRanker(model, beam=beam, batch_size=batch_size)
+        figures = Figures.of(ranker.rank(histories, 10, exclude=histories), examples.target)
+        return {"recall@10": figures.recall, "ndcg@10": figures.ndcg}
+    served = replace(model, dense=objective.dense.learner.served(0.5))
+    both = HybridRanker(served, beam=beam, batch_size=batch_size)
+    rules = [RowRules(excluded=history) for history in histories]
+    by_weight = figures_by_weight(both.both_sides(histories, 10, rules), examples.target)
+    weight = best_weight(by_weight)
+    return {
+        "recall@10": by_weight[weight].recall,
+        "ndcg@10": by_weight[weight].ndcg,
+        "dense_weight": weight,
+        "ndcg@10_generative": by_weight[0.0].ndcg,
+        "ndcg@10_dense": by_weight[1.0].ndcg,
     }
 
 

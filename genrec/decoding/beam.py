@@ -23,6 +23,7 @@ from genrec.decoding.new_items import NewItemShares
 from genrec.decoding.rules import BatchRules
 from genrec.decoding.selection import best_of
 from genrec.decoding.trie import PrefixTrie
+from genrec.decoding.wanted import BatchWanted
 
 
 class CodeScorer(Protocol):
@@ -55,12 +56,15 @@ class Wishes:
         shares: What items get that the model never saw.
         boosts: What is added to the scores of some items.
         most_per_code: int64[B], items with the same first code that a request gets at most.
+        wanted: Items that are scored whatever the beams are; bounds on first codes do not go with
+            them.
     """
 
     rules: BatchRules | None = None
     shares: NewItemShares | None = None
     boosts: BatchBoosts | None = None
     most_per_code: Tensor | None = None
+    wanted: BatchWanted | None = None
 
 
 def beam_search(
@@ -80,7 +84,7 @@ def beam_search(
 
     Returns:
         Catalogue rows int64[B, W'] (-1 past the last eligible item) and scores float[B, W'],
-        best first, with ``W' <= width``.
+        best first, with ``W' <= width``, or wider by the wanted items.
     """
     log_probabilities = scorer.first().float().unsqueeze(1)
     beams = _Beams.start(trie, log_probabilities, width, wishes or Wishes())
@@ -158,7 +162,10 @@ class _Beams:
         first = nodes if level == 0 else self.first.gather(1, place)
         groups = None if wishes.most_per_code is None else first
         stable = level == len(self.trie.levels)
-        self.ranked, best = best_of(ranked, self.width, groups, wishes.most_per_code, stable)
+        if wishes.wanted is None:
+            self.ranked, best = best_of(ranked, self.width, groups, wishes.most_per_code, stable)
+        else:
+            self.ranked, best = wishes.wanted.best_of(level, nodes, ranked, self.width, stable)
         if best.device.type == "cpu":
             # Where rules leave few prefixes, the model need not read places that nobody takes.
             taken = max(1, int((self.ranked > -torch.inf).sum(dim=1).max()))

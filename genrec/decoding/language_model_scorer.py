@@ -47,10 +47,17 @@ class LanguageModelScorer:
         self._head = head
         self._normaliser = normaliser
         self._paths: Tensor | None = None
+        self._states: Tensor | None = None
+
+    def states(self) -> Tensor:
+        """Read the prompts, once; return the last hidden state of each, float[B, hidden]."""
+        if self._states is None:
+            self._states = self._reader.prompt()
+        return self._states
 
     def first(self) -> Tensor:
         """Read the prompts; return log-probabilities of the first code, float[B, codes]."""
-        return self._head.log_probabilities(self._reader.prompt(), 0, self._normaliser)
+        return self._head.log_probabilities(self.states(), 0, self._normaliser)
 
     def next(self, level: int, codes: Tensor, parents: Tensor) -> Tensor:
         """Extend the kept prefixes by their last code; return float[B, W, codes of the level]."""

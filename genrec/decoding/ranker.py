@@ -181,6 +181,11 @@ class GenerativeRanker:
         )
 
     @property
+    def score_kind(self) -> str:
+        """What scores of lists are: logarithms of probabilities, ``exact`` or ``level``."""
+        return self.score
+
+    @property
     def prefix_cache_stats(self) -> PrefixCacheStats | None:
         """What was reused of earlier histories; None where nothing is kept."""
         return self._engine.prefix_cache_stats

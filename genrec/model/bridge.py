@@ -28,6 +28,7 @@ from genrec.errors import ConfigError
 from genrec.model.projection import Projection
 from genrec.model.prompts import Prompts
 from genrec.model.soft_tokens import SoftRegistry, SoftTable, SoftTokens
+from genrec.semantic_ids.neighbours import with_neighbours
 
 FILE_NAME = "bridge.safetensors"
 BEFORE_USER = "\nThis customer: "
@@ -132,7 +133,7 @@ class Bridge:
         sources: dict[str, SoftTable | SoftRegistry] = {}
         if self.has_items:
             table: SoftTable = self.soft.source("items")
-            vectors = _with_neighbours(table.vectors.cpu().numpy(), old_rows, old_codes, codes)
+            vectors = with_neighbours(table.vectors.cpu().numpy(), old_rows, old_codes, codes)
             alone = bool((table.beside < 0).all())
             sources["items"] = SoftTable(
                 vectors, table.projection, None if alone else item_tokens[:, -1]
@@ -170,25 +171,6 @@ def build_soft_tokens(
         width = width_of(user_model)
         sources["users"] = SoftRegistry(width, Projection(width, hidden, "leaky_relu", size))
     return SoftTokens(first, sources)
-
-
-def _with_neighbours(
-    vectors: NDArray[np.float32],
-    old_rows: NDArray[np.int64],
-    old_codes: NDArray[np.int32],
-    codes: NDArray[np.int32],
-) -> NDArray[np.float32]:
-    """Return vectors float32[n, d]: those of old items, and for others the mean of their like."""
-    found = vectors[old_rows]
-    for row in np.flatnonzero(old_rows < 0):
-        alike = np.ones(len(old_codes), dtype=bool)
-        for level in range(codes.shape[1]):
-            closer = alike & (old_codes[:, level] == codes[row, level])
-            if not closer.any():
-                break
-            alike = closer
-        found[row] = vectors[alike].mean(0)
-    return found
 
 
 @dataclass(frozen=True)

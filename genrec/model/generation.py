@@ -59,7 +59,10 @@ def with_generation(model: GenerativeModel, folder: Path) -> GenerativeModel:
         "generation": int(manifest.facts["generation"]),
         "generation_digest": manifest.digest,
     }
-    grown = replace(model, index=index, catalog=catalog, item_counts=counts, facts=facts)
+    dense = model.dense and model.dense.for_items(rows, model.index.codes, index.codes)
+    grown = replace(
+        model, index=index, catalog=catalog, item_counts=counts, facts=facts, dense=dense
+    )
     return _with_bridge(grown, model, rows)
 
 

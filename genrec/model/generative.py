@@ -17,6 +17,7 @@ from genrec.data.catalog import Catalog
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.auto_model import auto_model
 from genrec.model.bridge import Bridge, BridgedPrompts
+from genrec.model.dense_side import DenseSide
 from genrec.model.progress_bars import without_progress_bars
 from genrec.model.prompts import Prompts
 from genrec.semantic_ids.item_index import ItemIndex
@@ -38,6 +39,7 @@ class GenerativeModel:
         catalog: Item ids, titles and attributes.
         item_counts: int64[n_items], training events of each item, for the popularity fallback.
         facts: Base model, form, index digest, training figures.
+        dense: Scores all items beside the codes; None for none.
     """
 
     language_model: PreTrainedModel
@@ -48,6 +50,7 @@ class GenerativeModel:
     catalog: Catalog
     item_counts: NDArray[np.int64]
     facts: dict[str, Any]
+    dense: DenseSide | None = None
 
     def __post_init__(self) -> None:
         if len(self.index) != len(self.catalog) or len(self.item_counts) != len(self.catalog):
@@ -95,11 +98,14 @@ class GenerativeModel:
         self.index.save(folder)
         self.catalog.save(folder)
         save_file({"item_counts": self.item_counts}, folder / "item_counts.safetensors")
+        if self.dense is not None:
+            self.dense.save(folder)
         body = {
             "prompts": self.prompts.to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
             "facts": self.facts,
             "bridge": None if bridge is None else bridge.save(folder),
+            "dense_weight": None if self.dense is None else self.dense.weight,
         }
         (folder / "genrec.json").write_text(json.dumps(body, indent=2) + "\n")
 
@@ -125,12 +131,8 @@ class GenerativeModel:
         language_model = _language_model(folder, device, dtype)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         prompts = Prompts.from_dict(body["prompts"])
+        _check_engine(folder, body, device)
         if body.get("bridge"):
-            if device.type == "meta":
-                raise ConfigError(
-                    f"{folder} has a bridge, whose vectors of items and users only the engine "
-                    "torch can read; set runtime.engine to torch."
-                )
             hidden = int(language_model.config.hidden_size)
             bridge = Bridge.load(folder, body["bridge"], hidden, device)
             bridge.soft.attach(language_model)
@@ -144,6 +146,7 @@ class GenerativeModel:
             catalog=Catalog.load(folder),
             item_counts=load_file(folder / "item_counts.safetensors")["item_counts"],
             facts=body["facts"],
+            dense=_dense(folder, body, device),
         )
 
 
@@ -156,6 +159,27 @@ def saved_facts(folder: Path) -> dict[str, Any]:
 def _body(folder: Path) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
     return body
+
+
+def _check_engine(folder: Path, body: dict[str, Any], device: torch.device) -> None:
+    """Refuse to leave the weights to another engine where it cannot do all that the model needs."""
+    if device.type != "meta":
+        return
+    if body.get("bridge"):
+        raise ConfigError(
+            f"{folder} has a bridge, whose vectors of items and users only the engine "
+            "torch can read; set runtime.engine to torch."
+        )
+    if body.get("dense_weight") is not None:
+        raise ConfigError(
+            f"{folder} has a dense side, which needs hidden states that only the engine torch "
+            "gives; set runtime.engine to torch."
+        )
+
+
+def _dense(folder: Path, body: dict[str, Any], device: torch.device) -> DenseSide | None:
+    weight = body.get("dense_weight")
+    return None if weight is None else DenseSide.load(folder, float(weight), device)
 
 
 def _language_model(

@@ -1,0 +1,46 @@
+"""The section of the recipe on the dense side of a model."""
+
+from typing import Literal
+
+from genrec.config_section import Section, setting
+
+
+class DenseConfig(Section):
+    """The dense side: a user vector that scores all items, beside the codes."""
+
+    weight: float = setting(
+        0.0, "Weight of its loss beside that of the codes; 0 trains no dense side.", ge=0
+    )
+    dimensions: int = setting(64, "Width of user and item vectors.", "dimensions", ge=1)
+    vectors: Literal["text", "cf", "joint"] | None = setting(
+        "text",
+        "What an item's vector is made from besides what is learned of the item itself: vectors of "
+        "texts, of the cf model, or joint ones (see train.bridge.vectors). An item without "
+        "training events has nothing else.",
+    )
+    teacher_weight: float = setting(
+        0.0,
+        "stream: share of its loss taken from SASRec's distribution over next items.",
+        "fraction",
+        ge=0,
+        le=1,
+    )
+    alignment_weight: float = setting(
+        0.0,
+        "stream: weight of the loss that draws states towards SASRec's user vectors (Molar).",
+        ge=0,
+    )
+    alignment_temperature: float = setting(0.07, "What its cosines are divided by.", gt=0)
+
+    @property
+    def taught(self) -> bool:
+        """Whether SASRec has a part in its training."""
+        return bool(self.weight and (self.teacher_weight or self.alignment_weight))
+
+    @property
+    def folders_read(self) -> tuple[str, ...]:
+        """The folders that the dense side is trained from."""
+        if not self.weight:
+            return ()
+        taught = {"cf"} if self.taught else set()
+        return tuple(sorted(taught | ({self.vectors} if self.vectors else set())))

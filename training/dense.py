@@ -1,0 +1,145 @@
+"""Training the dense side: the state before an item is to tell it from all others by vectors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from genrec.model.dense_side import DenseSide
+from genrec.training.post_alignment import PostAlignment
+from genrec.training.teacher import Teacher
+
+# Spread of what is learned of each item at the start, as in SASRec.
+START = 0.02
+
+
+class DenseLearner(nn.Module):
+    """User and item vectors that are learned.
+
+    The vector of item i is ``e_i + P x_i``: what is learned of the item itself, and what its given
+    vector ``x_i``, taken at length 1, says. An item without training events has only the latter,
+    and is no wrong answer to anybody's history, so nothing pushes it away.
+
+    Args:
+        hidden: Width of the language model.
+        item_counts: int64[n], training events of each item.
+        vectors: float32[n, w], given vectors; None for none.
+        dimensions: Width of the vectors.
+    """
+
+    known: Tensor
+    place: Tensor
+    given: Tensor
+
+    def __init__(
+        self,
+        hidden: int,
+        item_counts: NDArray[np.int64],
+        vectors: NDArray[np.float32] | None,
+        dimensions: int,
+    ) -> None:
+        super().__init__()
+        known = torch.from_numpy(np.flatnonzero(item_counts > 0))
+        place = torch.zeros(len(item_counts), dtype=torch.int64)
+        place[known] = torch.arange(len(known))
+        table = np.zeros((len(item_counts), 0), np.float32) if vectors is None else vectors
+        self.register_buffer("known", known, persistent=False)
+        self.register_buffer("place", place, persistent=False)
+        given = functional.normalize(torch.tensor(table), dim=1)
+        self.register_buffer("given", given, persistent=False)
+        self.user = nn.Linear(hidden, dimensions)
+        self.own = nn.Embedding(len(known), dimensions)
+        nn.init.normal_(self.own.weight, std=START)
+        self.projection = None
+        if vectors is not None:
+            self.projection = nn.Linear(table.shape[1], dimensions, bias=False)
+            nn.init.normal_(self.projection.weight, std=START)
+
+    def items(self) -> Tensor:
+        """Return the vectors of items with training events, float32[m, d]."""
+        own = self.own.weight
+        return own if self.projection is None else own + self.projection(self.given[self.known])
+
+    def loss(self, states: Tensor, answers: Tensor, soft: Tensor | None, share: float) -> Tensor:
+        """Return the mean cross-entropy over all items with training events.
+
+        Args:
+            states: float[P, hidden], what precedes each item.
+            answers: int64[P], the catalogue row of the item.
+            soft: float32[P, n], a teacher's distribution; None for none.
+            share: Part of the loss that is the teacher's.
+        """
+        logits = (self.user(states) @ self.items().T).float()
+        loss = functional.cross_entropy(logits, self.place[answers])
+        if soft is None:
+            return loss
+        known = soft[:, self.known]
+        known = known / known.sum(1, keepdim=True)
+        return torch.lerp(loss, functional.cross_entropy(logits, known), share)
+
+    @torch.no_grad()
+    def served(self, weight: float) -> DenseSide:
+        """Return the dense side as it is now.
+
+        Args:
+            weight: Its share in the sum with the generative side.
+        """
+        own = self.own.weight.new_zeros(len(self.place), self.own.embedding_dim)
+        own[self.known] = self.own.weight
+        if self.projection is not None:
+            own += self.projection(self.given)
+        user = self.user
+        return DenseSide(own, user.weight.detach().clone(), user.bias.detach().clone(), weight)
+
+
+@dataclass(frozen=True)
+class DenseTerm:
+    """The dense side's part of an objective.
+
+    Attributes:
+        learner: What is trained.
+        weight: Weight of its loss.
+        teacher_weight: Share of it that is the teacher's.
+        alignment: Draws states towards the teacher's user vectors; None for none.
+        alignment_weight: Weight of that loss.
+    """
+
+    learner: DenseLearner
+    weight: float
+    teacher_weight: float = 0.0
+    alignment: PostAlignment | None = None
+    alignment_weight: float = 0.0
+
+    @property
+    def beside(self) -> dict[str, nn.Module]:
+        """What is trained beside the language model, by name."""
+        parts: dict[str, nn.Module] = {"dense": self.learner}
+        return parts if self.alignment is None else {**parts, "alignment": self.alignment}
+
+    def losses(
+        self,
+        states: Tensor,
+        answers: Tensor,
+        teacher: Teacher | None = None,
+        batch: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the weighted losses by name.
+
+        Args:
+            states: float[P, hidden], what precedes each item.
+            answers: int64[P], the items.
+            teacher: Gives soft targets and user vectors, for streams.
+            batch: int64[B, width], the whole batch that the teacher reads, its P real items in the
+                order of the states.
+        """
+        taught = teacher is not None and batch is not None
+        soft = teacher.probabilities(batch) if taught and self.teacher_weight else None
+        loss = self.learner.loss(states, answers, soft, self.teacher_weight)
+        found = {"dense": self.weight * loss}
+        if self.alignment is not None and taught:
+            frozen, users = teacher.states(batch)
+            found["alignment"] = self.alignment_weight * self.alignment(states, frozen, users)
+        return found
