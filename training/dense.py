@@ -135,11 +135,12 @@ class DenseTerm:
             batch: int64[B, width], the whole batch that the teacher reads, its P real items in the
                 order of the states.
         """
-        taught = teacher is not None and batch is not None
-        soft = teacher.probabilities(batch) if taught and self.teacher_weight else None
+        if teacher is None or batch is None:
+            return {"dense": self.weight * self.learner.loss(states, answers, None, 0.0)}
+        soft = teacher.probabilities(batch) if self.teacher_weight else None
         loss = self.learner.loss(states, answers, soft, self.teacher_weight)
         found = {"dense": self.weight * loss}
-        if self.alignment is not None and taught:
+        if self.alignment is not None:
             frozen, users = teacher.states(batch)
             found["alignment"] = self.alignment_weight * self.alignment(states, frozen, users)
         return found

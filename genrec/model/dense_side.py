@@ -95,4 +95,4 @@ class DenseSide:
             raise ArtifactError(
                 f"{folder / FILE_NAME} lacks {', '.join(missing)}; it is damaged. Train again."
             )
-        return cls(*(arrays[name] for name in _NAMES), weight=weight)
+        return cls(arrays["items"], arrays["user_weight"], arrays["user_bias"], weight)

@@ -1,0 +1,146 @@
+"""Lists from both sides of a model, against both scores of every item worked out alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from genrec.decoding.hybrid_ranker import HybridRanker, ranker_of
+from genrec.decoding.item_mask import ItemMask
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.decoding.rules import Bound, RowRules
+from genrec.errors import RequestError
+from genrec.model.dense_side import DenseSide
+from genrec.semantic_ids.item_index import ItemIndex
+from tests.decoding.tiny_models import KINDS, score_of_tuple, tiny_model
+
+ITEMS, LEVELS, SIZE = 40, 3, 3
+HISTORIES = [np.asarray(rows, dtype=np.int32) for rows in ([], [3], [5, 1, 9], list(range(12)))]
+NO_RULES = [RowRules()] * len(HISTORIES)
+
+
+def both(kind, weight=0.3):
+    """A random model over 40 items, some of which share their codes, with random vectors."""
+    random = np.random.default_rng(0)
+    codes = random.integers(0, SIZE, size=(ITEMS, LEVELS)).astype(np.int32)
+    codes[:6] = codes[0]
+    index = ItemIndex(codes, (SIZE,) * LEVELS, {}, shared=True)
+    model = tiny_model(index, kind, counts=random.integers(1, 4, size=ITEMS))
+    hidden = model.language_model.get_input_embeddings().weight.shape[1]
+    torch.manual_seed(1)
+    dense = DenseSide(torch.randn(ITEMS, 5), torch.randn(5, hidden), torch.randn(5), weight)
+    return replace(model, dense=dense)
+
+
+def dense_by_hand(model, history):
+    """The state that the first code is read from, times every vector."""
+    ranker = GenerativeRanker(model)
+    with torch.inference_mode():
+        state = ranker._scorer([history], 1).states()[0].float()
+        user = model.dense.user_weight @ state + model.dense.user_bias
+        scores = torch.stack([user @ vector for vector in model.dense.items])
+    return (scores - scores.exp().sum().log()).numpy()
+
+
+def expected(model, history, weight, boosts=()):
+    generative = [score_of_tuple(model, history, model.index.codes_of(row)) for row in range(ITEMS)]
+    added = np.array([dict(boosts).get(row, 0.0) for row in range(ITEMS)])
+    return (1 - weight) * np.array(generative) + weight * dense_by_hand(model, history) + added
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wide_beam_equals_the_sum_of_both_for_every_item(kind):
+    model = both(kind)
+    for weight in (None, 0.0, 1.0):
+        ranker = HybridRanker(model, beam=ITEMS, batch_size=3, dense_weight=weight)
+        rankings = ranker.rank(HISTORIES, ITEMS, exclude=HISTORIES)
+        for history, ranking in zip(HISTORIES, rankings, strict=True):
+            want = expected(model, history, 0.3 if weight is None else weight)
+            assert sorted(ranking.items.tolist()) == sorted(
+                set(range(ITEMS)) - set(history.tolist())
+            )
+            np.testing.assert_allclose(ranking.scores, want[ranking.items], atol=1e-4)
+            assert (np.diff(ranking.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_dense_side_puts_first_comes_back_with_both_scores_however_narrow_the_beam(kind):
+    model = both(kind)
+    ranker = HybridRanker(model, beam=2, dense_weight=1.0)
+    for history, ranking in zip(HISTORIES, ranker.rank(HISTORIES, 2), strict=True):
+        dense = dense_by_hand(model, history)
+        assert ranking.items.tolist() == np.argsort(-dense)[:2].tolist()
+    found = ranker.both_sides(HISTORIES, 2, NO_RULES)
+    for history, each in zip(HISTORIES, found, strict=True):
+        want = [score_of_tuple(model, history, model.index.codes_of(row)) for row in each.items]
+        np.testing.assert_allclose(each.generative, want, atol=1e-4)
+        np.testing.assert_allclose(each.dense, dense_by_hand(model, history)[each.items], atol=1e-4)
+        assert len(set(each.items.tolist())) == len(each.items)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rules_boosts_and_bounds_hold_for_the_sum(kind):
+    model = both(kind)
+    ranker = HybridRanker(model, beam=ITEMS)
+    flags = np.arange(ITEMS) % 3 > 0
+    boosts = {7: 3.0, 8: -2.0}
+    groups = np.arange(ITEMS) % 4
+    rules = [
+        RowRules(excluded=np.array([1, 2], dtype=np.int32), boosts=boosts),
+        RowRules(allowed=np.array([4, 7, 11, 30], dtype=np.int32)),
+        RowRules(masks=(ItemMask.of(ranker.trie, flags),), bounds=(Bound(groups, 2),)),
+        RowRules(most_per_code=1),
+    ]
+    rankings = ranker.rank(HISTORIES, 10, rules=rules)
+    sums = [
+        expected(model, history, 0.3, each.boosts)
+        for history, each in zip(HISTORIES, rules, strict=True)
+    ]
+    allowed = [
+        np.isin(np.arange(ITEMS), [1, 2], invert=True),
+        np.isin(np.arange(ITEMS), [4, 7, 11, 30]),
+    ]
+    for ranking, total, may in zip(rankings[:2], sums[:2], allowed, strict=True):
+        want = np.sort(total[may])[::-1][:10]
+        np.testing.assert_allclose(ranking.scores, want, atol=1e-4)
+    np.testing.assert_allclose(rankings[2].scores, _greedy(sums[2], flags, groups, 2), atol=1e-4)
+    first = model.index.codes[:, 0]
+    every = np.ones(ITEMS, dtype=bool)
+    np.testing.assert_allclose(rankings[3].scores, _greedy(sums[3], every, first, 1), atol=1e-4)
+
+
+def _greedy(total, may, groups, most):
+    """The scores of a list of ten that takes the best for which its group has room."""
+    taken = []
+    for row in np.argsort(-total, kind="stable"):
+        if may[row] and sum(groups[other] == groups[row] for other in taken) < most:
+            taken.append(row)
+    return total[taken[:10]]
+
+
+def test_an_item_without_training_events_is_found_by_its_vector():
+    model = both(KINDS[0])
+    counts = model.item_counts.copy()
+    counts[33] = 0
+    model = replace(model, item_counts=counts)
+    history = HISTORIES[2]
+    state = GenerativeRanker(model)._scorer([history], 1).states()[0].detach().float()
+    items = model.dense.items.clone()
+    items[33] = 10 * (model.dense.user_weight @ state + model.dense.user_bias)
+    model = replace(model, dense=replace(model.dense, items=items))
+    ranking = HybridRanker(model, beam=1, dense_weight=0.9).rank([history], 1)[0]
+    assert ranking.items.tolist() == [33]
+
+
+def test_models_without_a_dense_side_and_weights_out_of_range_are_refused():
+    model = both(KINDS[0])
+    with pytest.raises(RequestError, match="between 0 and 1"):
+        HybridRanker(model, dense_weight=1.5)
+    plain = replace(model, dense=None)
+    with pytest.raises(RequestError, match="no dense side"):
+        HybridRanker(plain)
+    with pytest.raises(RequestError, match="no dense side"):
+        ranker_of(plain, dense_weight=0.5)
+    assert type(ranker_of(plain)) is GenerativeRanker
+    assert type(ranker_of(model)) is HybridRanker

@@ -1,0 +1,168 @@
+"""The dense side: its loss by arithmetic, its training, its folder."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from genrec import artifacts
+from genrec.data.ranking import Ranking
+from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
+from genrec.embeddings.table import EmbeddingTable
+from genrec.errors import ArtifactError, ConfigError
+from genrec.model.dense_side import DenseSide
+from genrec.model.generative import GenerativeModel
+from genrec.semantic_ids.neighbours import with_neighbours
+from genrec.serving.recommender import Recommender
+from genrec.training import train
+from genrec.training.dense import DenseLearner
+from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
+from tests.training.test_train import RUNTIME, make_run, recipe, run_child
+
+CPU = torch.device("cpu")
+
+
+def learner(vectors=True):
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    given = random.normal(size=(5, 3)).astype(np.float32) if vectors else None
+    return DenseLearner(4, np.array([2, 0, 1, 3, 1]), given, 6), given
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize("vectors", [True, False])
+def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
+    dense, given = learner(vectors)
+    random = np.random.default_rng(1)
+    states = random.normal(size=(3, 4)).astype(np.float32)
+    soft = random.random((3, 5)).astype(np.float32)
+    answers = [4, 2, 0]
+    found = dense.loss(
+        torch.from_numpy(states), torch.tensor(answers), torch.from_numpy(soft), share
+    )
+    weight, bias = dense.user.weight.detach().numpy(), dense.user.bias.detach().numpy()
+    known = [0, 2, 3, 4]
+    vectors_of = dict(zip(known, dense.own.weight.detach().numpy(), strict=True))
+    if given is not None:
+        projection = dense.projection.weight.detach().numpy()
+        vectors_of = {
+            row: own + projection @ (given[row] / np.linalg.norm(given[row]))
+            for row, own in vectors_of.items()
+        }
+    losses = []
+    for state, answer, taught in zip(states, answers, soft, strict=True):
+        scores = {row: (weight @ state + bias) @ vector for row, vector in vectors_of.items()}
+        total = np.log(sum(np.exp(score) for score in scores.values()))
+        mass = sum(taught[row] for row in known)
+        event = total - scores[answer]
+        teacher = sum(taught[row] / mass * (total - scores[row]) for row in known)
+        losses.append((1 - share) * event + share * teacher)
+    assert float(found.detach()) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_an_item_without_events_has_its_given_vector_alone():
+    dense, given = learner()
+    served = dense.served(0.5)
+    projection = dense.projection.weight.detach().numpy()
+    np.testing.assert_allclose(
+        served.items[1], projection @ (given[1] / np.linalg.norm(given[1])), rtol=1e-5
+    )
+    assert served.weight == 0.5
+    without, _ = learner(vectors=False)
+    assert not without.served(0.5).items[1].any()
+
+
+def test_the_weight_with_the_best_ndcg_is_chosen():
+    candidates = [
+        Candidates(
+            np.array([3, 4], dtype=np.int32),
+            np.array([0.0, -1.0], dtype=np.float32),
+            np.array([-1.0, 0.0], dtype=np.float32),
+            np.zeros(2, dtype=np.float32),
+        )
+    ]
+    by_weight = figures_by_weight(candidates, np.array([4]))
+    assert by_weight[0.0] == Figures(1.0, pytest.approx(1 / np.log2(3)))
+    assert by_weight[1.0] == Figures(1.0, 1.0)
+    # Of equal sums the first one stays first, so more than half is needed.
+    assert best_weight(by_weight) == 0.55
+    missed = Figures.of([Ranking(np.array([1], np.int32), np.zeros(1, np.float32))], np.array([2]))
+    assert missed == Figures(0.0, 0.0)
+
+
+def test_an_item_that_came_later_gets_the_mean_of_its_nearest_by_code():
+    vectors = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 8.0]], dtype=np.float32)
+    old = np.array([[0, 0], [0, 1], [1, 0]], dtype=np.int32)
+    new = np.array([[1, 0], [0, 2], [2, 2]], dtype=np.int32)
+    found = with_neighbours(vectors, np.array([2, -1, -1]), old, new)
+    np.testing.assert_allclose(found, [[0, 8], [2, 0], [4 / 3, 8 / 3]], rtol=1e-6)
+
+
+DENSE = {"dense": {"weight": 1.0, "dimensions": 8, "vectors": "text"}}
+
+
+def with_text(folder, dataset, index):
+    run = make_run(folder, dataset, index)
+    with artifacts.writing(run / "text", "text", inputs={"dataset": run / "dataset"}) as partial:
+        vectors = np.random.default_rng(2).normal(size=(len(index), 6)).astype(np.float32)
+        EmbeddingTable(vectors, {"method": "test"}).save(partial)
+    return run
+
+
+def test_both_sides_learn_the_circle_and_the_folder_serves_alone(
+    tmp_path, cycle_dataset, small_index
+):
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    folder = train.run(run, recipe(**DENSE), RUNTIME)
+    alone = folder.rename(tmp_path / "elsewhere")
+    model = GenerativeModel.load(alone, device=CPU)
+    best = model.facts["validation"]
+    assert model.dense.weight == best["dense_weight"]
+    assert best["ndcg@10"] >= max(best["ndcg@10_generative"], best["ndcg@10_dense"])
+    histories = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([21, 22, 23], dtype=np.int32)]
+    for weight in (0.0, 0.5, 1.0):
+        rankings = HybridRanker(model, beam=10, dense_weight=weight).rank(histories, 3)
+        assert [int(ranking.items[0]) for ranking in rankings] == [8, 0]
+    answer = Recommender.from_pretrained(alone).recommend([["i5", "i6", "i7"]], k=2)[0]
+    assert answer.items[0].item_id == "i8"
+    assert answer.score == "sum"
+    log = json.loads((alone / "training.json").read_text())
+    assert any("loss_dense" in entry for entry in log)
+    with pytest.raises(ConfigError, match="runtime.engine to torch"):
+        GenerativeModel.load(alone, device=torch.device("meta"))
+
+
+def test_kill_and_resume_gives_the_same_vectors(tmp_path, cycle_dataset, small_index):
+    arrays = []
+    for name, die_at in (("whole", 0), ("killed", 2)):
+        run = with_text(tmp_path / name, cycle_dataset, small_index)
+        settings = recipe(**DENSE, epochs=4)
+        if die_at:
+            assert run_child(run, settings, die_at).returncode == -9
+        train.run(run, settings, RUNTIME)
+        arrays.append(artifacts.sha256_of(run / "model" / "dense.safetensors"))
+    assert arrays[0] == arrays[1]
+
+
+def test_vectors_of_another_dataset_and_a_teacher_of_instructions_are_refused(
+    tmp_path, cycle_dataset, small_index
+):
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    other = replace(cycle_dataset, user_ids=[f"other {user}" for user in cycle_dataset.user_ids])
+    moved = with_text(tmp_path / "other", other, small_index)
+    (run / "text").rename(tmp_path / "old")
+    (moved / "text").rename(run / "text")
+    with pytest.raises(ArtifactError, match="embed"):
+        train.run(run, recipe(**DENSE), RUNTIME)
+
+
+def test_save_and_load(tmp_path):
+    dense = DenseSide(torch.randn(4, 2), torch.randn(2, 3), torch.randn(2), 0.25)
+    dense.save(tmp_path)
+    again = DenseSide.load(tmp_path, 0.25, CPU)
+    states = torch.randn(5, 3)
+    torch.testing.assert_close(again.log_probabilities(states), dense.log_probabilities(states))
+    sums = dense.log_probabilities(states).exp().sum(1)
+    torch.testing.assert_close(sums, torch.ones(5))
