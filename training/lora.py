@@ -56,8 +56,10 @@ def add_lora(
             trainable_token_indices=indices,
         )
         with warnings.catch_warnings():
-            # PEFT reads an attribute that transformers has renamed; nothing a user can act on.
+            # PEFT reads an attribute that transformers has renamed, and says that it treats GPT-2's
+            # layers as it should; nothing a user can act on.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to False")
             wrapped = get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"train.lora.targets is {targets}: {error}") from error

@@ -1,5 +1,6 @@
 """Getting a language model that has one token for every code."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,7 +147,9 @@ def load_pretrained(
 
     Raises:
         DependencyError: When the model can be reached neither locally nor on the hub.
+        ConfigError: When the folder holds an adapter.
     """
+    _refuse_adapter(Path(name))
     source: str | Path = name
     if name in fetch.KNOWN:
         source, revision = fetch.fetch(name, quiet=quiet), None
@@ -163,6 +166,34 @@ def load_pretrained(
             f"{sorted(fetch.KNOWN)}; or leave it null to train a small model from scratch."
         ) from error
     return model, tokenizer
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """Refuse a folder with an adapter of PEFT: its rows and layers are those of another model."""
+    settings = folder / "adapter_config.json"
+    if not settings.is_file():
+        return
+    try:
+        base = json.loads(settings.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    raise ConfigError(
+        f"train.language_model {str(folder)!r} is an adapter, made for the vocabulary and the "
+        f"codes of another model, not a language model. Give the model it was trained on "
+        f"({base or 'its adapter_config.json does not name it'}), or one that the adapter was "
+        "merged into."
+    )
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model can read at once; None where its configuration sets no end."""
+    config: Any = model.config
+    window = getattr(config, "sliding_window", None)
+    if not getattr(config, "use_sliding_window", True):
+        window = None
+    ends = [getattr(config, "max_position_embeddings", None), window]
+    known = [int(end) for end in ends if end]
+    return min(known) if known else None
 
 
 def add_codes(

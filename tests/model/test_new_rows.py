@@ -62,6 +62,13 @@ def test_same_seed_same_rows_and_all_rows_differ(name):
     assert len(torch.unique(first, dim=0)) == 6
 
 
+@pytest.mark.parametrize("name", NEW_ROWS)
+def test_without_any_title_rows_are_numbers_and_differ(name):
+    rows = NEW_ROWS[name](Given(words(), [[]] * 4, CODES, 1, CODEBOOKS))
+    assert rows.isfinite().all()
+    assert len(torch.unique(rows, dim=0)) == 6
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", NEW_ROWS)
 def test_every_matrix_gets_rows_from_its_own_old_rows(name, tied):

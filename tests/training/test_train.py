@@ -10,50 +10,20 @@ import pytest
 import torch
 
 from genrec import artifacts
-from genrec.config import Recipe
 from genrec.decoding.ranker import GenerativeRanker
-from genrec.embeddings import mapped_file
 from genrec.errors import ArtifactError, ConfigError, DependencyError
 from genrec.model.generative import GenerativeModel
-from genrec.model.language_model import encoder_decoder_from_scratch, from_scratch
+from genrec.model.language_model import encoder_decoder_from_scratch
 from genrec.model.new_rows import NEW_ROWS, Given
-from genrec.runtime import Runtime
 from genrec.training import train
+from tests.training.world import RUNTIME, SCRATCH, make_run, recipe, tiny_language_model
 
 CPU = torch.device("cpu")
-SCRATCH = {"hidden": 32, "layers": 2, "heads": 2, "feed_forward": 64, "dropout": 0.1}
-
-
-def recipe(**changes):
-    settings = {
-        "scratch": SCRATCH,
-        "epochs": 30,
-        "batch_tokens": 160,
-        "learning_rate": 1e-2,
-        "evaluations": 3,
-        "crop_probability": 0.3,
-        "item_dropout": 0.05,
-        "max_history": 8,
-    }
-    return Recipe(train={**settings, **changes})
-
-
-def make_run(folder, dataset, index):
-    with artifacts.writing(folder / "dataset", "dataset") as partial:
-        dataset.save(partial)
-    with artifacts.writing(folder / "index", "index") as partial:
-        index.save(partial)
-        vectors = np.random.default_rng(1).normal(size=(len(index), 5)).astype(np.float32)
-        mapped_file.write(partial / "fusion.safetensors", "vectors", vectors)
-    return folder
 
 
 @pytest.fixture
 def run_folder(tmp_path, cycle_dataset, small_index):
     return make_run(tmp_path / "run", cycle_dataset, small_index)
-
-
-RUNTIME = Runtime(device="cpu", threads=1, quiet=True)
 
 
 # An encoder-decoder learns one target a history and pass, so it needs more passes.
@@ -131,31 +101,6 @@ def run_child(folder, settings, die_at):
         text=True,
         check=False,
     )
-
-
-def tiny_language_model(folder, index):
-    """A local pretrained model: words, no codes."""
-    torch.manual_seed(0)
-    model, tokenizer, _ = from_scratch(
-        index, hidden=16, layers=2, heads=2, feed_forward=32, max_tokens=128
-    )
-    words = {
-        word: place
-        for place, word in enumerate(
-            ["<pad>", "<start>", "<unknown>", "thing", "number", *map(str, range(30))]
-        )
-    }
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.WordLevel(words, "<unknown>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<start>", unk_token="<unknown>"
-    ).save_pretrained(folder)
-    model.resize_token_embeddings(len(words), mean_resizing=False)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize(
