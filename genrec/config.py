@@ -178,6 +178,11 @@ class LoraConfig(Section):
     targets: list[str] | Literal["all-linear"] = setting(
         "all-linear", "Names of the layers that get adapters."
     )
+    quantize: Literal["nf4", "int8"] | None = setting(
+        None,
+        "Keep the frozen layers in four (nf4) or eight bits while training (QLoRA); needs "
+        "genrec[qlora].",
+    )
 
 
 class ScratchConfig(Section):

@@ -36,7 +36,7 @@ def require_finite(
     kept = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
     raise ConfigError(
         f"the {what} is {float(value)} at step {step + 1}, on the batch of users {named}{more} "
-        f"(rows of the dataset, from 0). Training stopped before this step changed a weight; {kept}. "
+        f"(rows of the dataset, from 0). Training stopped before it changed a weight; {kept}. "
         f"Lower train.learning_rate (now {learning_rate:g}) and train.row_learning_rate, or set "
         "runtime.dtype: float32, and train again."
     )

@@ -22,6 +22,7 @@ from genrec.model.language_model import (
     load_pretrained,
 )
 from genrec.model.prompts import Prompts
+from genrec.model.quantization import is_quantized
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -69,6 +70,8 @@ def prepare(
             config.language_model,
             revision=config.revision,
             dtype=runtime.torch_dtype(),
+            quantize=config.lora.quantize,
+            device=runtime.torch_device(),
             quiet=runtime.quiet,
         )
         if language_model.config.is_encoder_decoder:
@@ -95,7 +98,8 @@ def prepare(
             targets=config.lora.targets,
         )
     device = runtime.torch_device()
-    trained.to(device)
+    if not is_quantized(language_model):
+        trained.to(device)
     if device.type == "cpu":
         # Histories are short: plain products beat the fused kernel here, in bfloat16 by half.
         language_model.set_attn_implementation("eager")
@@ -114,7 +118,8 @@ def prepare(
             "form": config.form,
             # The loss of instructions is over all words, that of streams over the codes of a level.
             "score": "exact" if config.form == "instruction" else "level",
-            "parameters": sum(p.numel() for p in language_model.parameters()),
+            # Of weights in four bits, two lie in one number.
+            "parameters": language_model.num_parameters(),
             "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
             **cut,
             **facts,

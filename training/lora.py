@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from genrec.errors import ConfigError
 from genrec.model.language_model import code_token_ids
+from genrec.model.quantization import dequantize, is_quantized
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
 
@@ -80,10 +81,13 @@ def _names(model: PreTrainedModel) -> tuple[str, str]:
 def merge(wrapped: PeftModel) -> PreTrainedModel:
     """Fold adapters and code rows into the weights; the result is a plain model.
 
-    The sums are made in float32 and rounded once to the model's own number type.
+    The sums are made in float32 and rounded once to the model's own number type. A model that was
+    quantised for the training is plain afterwards, and as large as before it was quantised.
     """
     inner: Any = wrapped.get_base_model()
-    dtype = inner.dtype
+    dtype = inner.get_input_embeddings().weight.dtype
+    if is_quantized(inner):
+        dequantize(inner)
     wrapped.float()
     merged: Any = wrapped.merge_and_unload()
     merged.to(dtype)

@@ -27,6 +27,7 @@ from genrec.model import fetch
 from genrec.model.auto_model import auto_model
 from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.model.progress_bars import without_progress_bars
+from genrec.model.quantization import Quantize, keep_trainable, loading_arguments
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
@@ -135,7 +136,13 @@ def _code_words(index: ItemIndex, **special: str) -> tuple[PreTrainedTokenizerBa
 
 
 def load_pretrained(
-    name: str, *, revision: str | None, dtype: torch.dtype, quiet: bool = False
+    name: str,
+    *,
+    revision: str | None,
+    dtype: torch.dtype,
+    quantize: Quantize | None = None,
+    device: torch.device | None = None,
+    quiet: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model by known name, local folder or hub id.
 
@@ -143,10 +150,13 @@ def load_pretrained(
         name: ``smollm2``, a folder, or a hub id.
         revision: Pinned revision for a hub id.
         dtype: Number type of the weights.
+        quantize: Keeps linear layers in fewer bits; see ``genrec.model.quantization``.
+        device: Where a quantised model goes, the CPU by default.
         quiet: No progress bars.
 
     Raises:
-        DependencyError: When the model can be reached neither locally nor on the hub.
+        DependencyError: When the model can be reached neither locally nor on the hub, or
+            bitsandbytes is needed and not installed.
         ConfigError: When the folder holds an adapter.
     """
     _refuse_adapter(Path(name))
@@ -155,9 +165,10 @@ def load_pretrained(
         source, revision = fetch.fetch(name, quiet=quiet), None
     elif Path(name).is_dir():
         revision = None
+    loading = loading_arguments(quantize, device or torch.device("cpu"), dtype)
     try:
         with without_progress_bars(quiet):
-            model = auto_model(source, revision=revision, dtype=dtype)
+            model = auto_model(source, revision=revision, dtype=dtype, loading=loading)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise DependencyError(
@@ -165,6 +176,7 @@ def load_pretrained(
             f"folder with a language model, a hub id that can be reached, or one of "
             f"{sorted(fetch.KNOWN)}; or leave it null to train a small model from scratch."
         ) from error
+    keep_trainable(model)
     return model, tokenizer
 
 
