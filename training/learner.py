@@ -87,6 +87,7 @@ def prepare(
             dataset.catalog.titles,
             new_rows=config.new_rows,
             codebooks=codebooks,
+            sequences=dataset.sequences(),
             seed=runtime.seed,
         )
         trained = add_lora(

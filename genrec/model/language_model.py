@@ -22,6 +22,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
@@ -216,6 +217,7 @@ def add_codes(
     *,
     new_rows: str = "titles",
     codebooks: Sequence[NDArray[np.float32]] = (),
+    sequences: Histories | None = None,
     seed: int,
 ) -> SidVocabulary:
     """Give a pretrained language model one new token for every code.
@@ -230,6 +232,7 @@ def add_codes(
         titles: Title of every catalogue row.
         new_rows: How new rows start, a name in ``NEW_ROWS``.
         codebooks: float32[m_l, w_l] for each level of the quantizer; ``codebook`` needs them.
+        sequences: Training histories; ``cw2v`` learns from them as well as from titles.
         seed: Seed of the noise.
 
     Raises:
@@ -256,7 +259,7 @@ def add_codes(
         matrices.append(layers[1].weight)
     for matrix in matrices:
         old = matrix.detach()[:old_size].float()
-        rows = NEW_ROWS[new_rows](Given(old, encoded, index, seed, codebooks))
+        rows = NEW_ROWS[new_rows](Given(old, encoded, index, seed, codebooks, sequences))
         with torch.no_grad():
             matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
     return vocabulary
