@@ -151,8 +151,8 @@ def page(body: Mapping[str, Any]) -> str:
         "\n\n".join(
             [
                 "# Where the rows of new codes start",
-                "SmolLM2-135M tuned with LoRA on the embedded store. Means over seeds, in brackets the "
-                "lowest and the highest.",
+                "SmolLM2-135M tuned with LoRA on the embedded store. Means over seeds, in brackets "
+                "the lowest and the highest.",
                 table(header, lines),
                 "\n".join(
                     [
