@@ -34,14 +34,23 @@ ENCODER_DECODER = {
 }
 
 
-@pytest.mark.parametrize("changes", [{}, ENCODER_DECODER], ids=["decoder", "encoder-decoder"])
+# Nothing dropped, so that it learns the circle in as many passes on every machine.
+CERTAIN = {"scratch": ENCODER_DECODER["scratch"] | {"dropout": 0.0}, "item_dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, ENCODER_DECODER | CERTAIN], ids=["decoder", "encoder-decoder"]
+)
 def test_learns_the_circle_and_the_folder_serves_alone(run_folder, cycle_dataset, changes):
     folder = train.run(run_folder, recipe(**changes), RUNTIME)
     alone = folder.rename(run_folder.parent / "elsewhere")
     model = GenerativeModel.load(alone, device=CPU)
-    histories = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([21, 22, 23], dtype=np.int32)]
-    rankings = GenerativeRanker(model, beam=10).rank(histories, 3)
-    assert [int(ranking.items[0]) for ranking in rankings] == [8, 0]
+    starts = np.arange(24, dtype=np.int32)
+    rankings = GenerativeRanker(model, beam=10).rank(
+        [(start + np.arange(3, dtype=np.int32)) % 24 for start in starts], 3
+    )
+    right = [ranking.items[0] == (start + 3) % 24 for start, ranking in enumerate(rankings)]
+    assert sum(right) >= 20
     assert model.catalog.item_ids == cycle_dataset.catalog.item_ids
     assert model.item_counts.tolist() == cycle_dataset.item_counts.tolist()
     log = json.loads((alone / "training.json").read_text())
