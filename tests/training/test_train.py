@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def run_folder(tmp_path, cycle_dataset, small_index):
 
 
 # An encoder-decoder learns one target a history and pass, so it needs more passes.
-ENCODER_DECODER = {
+ENCODER_DECODER: dict[str, Any] = {
     "scratch": SCRATCH | {"architecture": "encoder_decoder"},
     "epochs": 60,
     "crop_probability": 0.9,
@@ -86,6 +87,7 @@ def test_held_out_events_change_nothing_but_the_choice_of_checkpoint(
 CHILD = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from genrec.config import Recipe
 from genrec.runtime import Runtime
 from genrec.training import train
