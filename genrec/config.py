@@ -180,6 +180,11 @@ class LoraConfig(Section):
     targets: list[str] | Literal["all-linear"] = setting(
         "all-linear", "Names of the layers that get adapters."
     )
+    quantize: Literal["nf4", "int8"] | None = setting(
+        None,
+        "Keep the frozen layers in four (nf4) or eight bits while training (QLoRA); needs "
+        "genrec[qlora].",
+    )
 
 
 class ScratchConfig(Section):
@@ -212,12 +217,13 @@ class TrainConfig(Section):
         "stream: a history is one sequence of codes with a loss on every item; "
         "instruction: a prompt with the history, loss on the next item only.",
     )
-    new_rows: Literal["titles", "mean", "normal", "convex", "codebook"] = setting(
+    new_rows: Literal["titles", "mean", "normal", "convex", "codebook", "cw2v"] = setting(
         "titles",
         "How the rows of new codes start in a pretrained model: titles points to the words of the "
         "code's items; mean is the mean of all words with a little noise; normal is drawn close "
         "around it with the words' covariance; convex is a weighted mean of the words of the "
-        "code's items; codebook maps the code's vector in the index to these words.",
+        "code's items; codebook maps the code's vector in the index to these words; "
+        "cw2v trains the weights of convex by skip-gram on training histories and titles.",
     )
     lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
     scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")

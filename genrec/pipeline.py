@@ -16,7 +16,7 @@ from genrec import artifacts
 from genrec.config import Recipe
 from genrec.errors import ArtifactError
 from genrec.run_folder import keeping_recipe, locked, record_timing
-from genrec.runtime import Runtime
+from genrec.runtime import Runtime, require_one_process
 from genrec.stages import STAGES, Stage, stage_of
 
 _MOST_CHANGES = 4
@@ -176,7 +176,9 @@ def run_stage(verb: str, run_folder: Path, recipe: Recipe, runtime: Runtime) -> 
 
     Raises:
         ArtifactError: When an input is missing or another process writes to the run.
+        ConfigError: When a launcher started several processes.
     """
+    require_one_process()
     stage = stage_of(verb)
     with locked(run_folder), keeping_recipe(run_folder, recipe):
         check_inputs(stage, run_folder, recipe)
@@ -206,7 +208,9 @@ def run_stale(
 
     Raises:
         ArtifactError: When another process writes to the run.
+        ConfigError: When a launcher started several processes.
     """
+    require_one_process()
     last = STAGES.index(stage_of(until)) if until else len(STAGES) - 1
     seconds: dict[str, float] = {}
     with locked(run_folder), keeping_recipe(run_folder, recipe) as finished:

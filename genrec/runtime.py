@@ -88,6 +88,28 @@ class Runtime:
         torch.manual_seed(self.seed)
 
 
+def require_one_process() -> None:
+    """Refuse to run a stage as one of several processes, or on weights that a launcher shards.
+
+    Raises:
+        ConfigError: When a launcher such as accelerate's or torchrun started it that way.
+    """
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes not in ("", "1"):
+        raise ConfigError(
+            f"a launcher started {processes} processes, but a stage runs in one; launch it with "
+            "--num_processes 1."
+        )
+    sharding = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
+    for name, what in sharding.items():
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise ConfigError(
+                f"the launcher asks for {what}, but the weights that genrec trains lie in one "
+                "process, whole. Launch it with distributed_type: 'NO' (docs/train-stage.md); to "
+                "save memory, set train.lora.quantize or train.gradient_checkpointing."
+            )
+
+
 def cpu_has_bfloat16() -> bool:
     """Tell whether the CPU has bfloat16 instructions (AVX512-BF16, AMX or Arm BF16)."""
     import torch

@@ -8,7 +8,7 @@ import torch
 
 from genrec import runtime
 from genrec.errors import ConfigError
-from genrec.runtime import Runtime
+from genrec.runtime import Runtime, require_one_process
 
 
 def draw():
@@ -95,3 +95,20 @@ def test_logging_lets_genrec_speak_and_others_only_warn():
     assert shown.stdout == ""
     assert "ours" in shown.stderr and "loud" in shown.stderr
     assert "theirs" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("WORLD_SIZE", "4", "started 4 processes"),
+        ("ACCELERATE_USE_FSDP", "true", "asks for FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "asks for DeepSpeed"),
+    ],
+)
+def test_several_processes_and_sharded_weights_are_refused(monkeypatch, name, value, words):
+    require_one_process()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words):
+        require_one_process()
+    monkeypatch.setenv(name, {"4": "1", "true": "false"}[value])
+    require_one_process()

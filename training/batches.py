@@ -117,6 +117,11 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
         """Return the items in each sequence of the batch, padding included."""
         return self._plan[index][0]
 
+    def users(self, index: int) -> list[int]:
+        """Return the rows of the users in the batch, in ``Dataset.user_ids``."""
+        rows = self._plan[index][1] % len(self._sequences)
+        return sorted(set(self._sequences.user[rows].tolist()))
+
     def histories(self, index: int) -> tuple[int, list[NDArray[np.int32]]]:
         """Return the width in items and the varied histories of one batch."""
         width, draws = self._plan[index]

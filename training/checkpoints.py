@@ -24,6 +24,5 @@ def last_checkpoint(folder: Path) -> str | None:
         except (OSError, ValueError) as error:
             logger.warning("%s is not whole (%s); trying the one before", path, error)
             continue
-        logger.info("continuing from %s", path)
         return str(path)
     return None

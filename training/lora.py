@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from genrec.errors import ConfigError
 from genrec.model.language_model import code_token_ids
+from genrec.model.quantization import dequantize, is_quantized
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
 
@@ -58,8 +59,10 @@ def add_lora(
             trainable_token_indices=indices,
         )
         with warnings.catch_warnings():
-            # PEFT reads an attribute that transformers has renamed; nothing a user can act on.
+            # PEFT reads an attribute that transformers has renamed, and says that it treats GPT-2's
+            # layers as it should; nothing a user can act on.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to False")
             wrapped = get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"train.lora.targets is {targets}: {error}") from error
@@ -81,10 +84,13 @@ def _names(model: PreTrainedModel) -> tuple[str, str]:
 def merge(wrapped: PeftModel) -> PreTrainedModel:
     """Fold adapters and code rows into the weights; the result is a plain model.
 
-    The sums are made in float32 and rounded once to the model's own number type.
+    The sums are made in float32 and rounded once to the model's own number type. A model that was
+    quantised for the training is plain afterwards, and as large as before it was quantised.
     """
     inner: Any = wrapped.get_base_model()
-    dtype = inner.dtype
+    dtype = inner.get_input_embeddings().weight.dtype
+    if is_quantized(inner):
+        dequantize(inner)
     wrapped.float()
     merged: Any = wrapped.merge_and_unload()
     merged.to(dtype)

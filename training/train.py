@@ -31,6 +31,7 @@ from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.item_vectors import load_item_vectors
+from genrec.training import memory
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
 from genrec.training.bridging import with_bridge
@@ -71,6 +72,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         )
     if config.teacher_weight or config.dense.taught:
         inputs["cf"] = run_folder / "cf"
+        artifacts.require_input(inputs["cf"], "dataset", inputs["dataset"])
         teacher = load_teacher(inputs["cf"], index, runtime)
     if config.distillation_weight and config.form == "instruction":
         raise ConfigError(
@@ -87,13 +89,16 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     read = (*config.bridge.folders_read, *config.dense.folders_read)
     inputs |= {name: run_folder / name for name in read}
     runtime.start()
-    learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest}, codebooks)
-    learner = with_bridge(learner, config.bridge, inputs, runtime.torch_device())
+    with memory.explained("not even the language model and what is trained of it fit"):
+        facts = {"index_digest": index_digest}
+        learner = prepare(config, dataset, index, runtime, facts, codebooks)
+        learner = with_bridge(learner, config.bridge, inputs, runtime.torch_device())
     checkpoints = run_folder / "model.checkpoint"
     _claim(checkpoints, config, runtime.seed, inputs)
     dense = dense_term(config.dense, learner.model, inputs, runtime.torch_device(), teacher)
     started = time.perf_counter()
-    log = fit(learner, config, dataset, runtime, checkpoints, teacher, vectors, dense)
+    with memory.explained(f"it takes {_memory(learner, config, runtime)}"):
+        log = fit(learner, config, dataset, runtime, checkpoints, teacher, vectors, dense)
     seconds = time.perf_counter() - started
     folder = run_folder / "model"
     with artifacts.writing(
@@ -140,7 +145,9 @@ def fit(
         dataset.sequences(),
         epochs=config.epochs,
         batch_items=max(1, config.batch_tokens // model.index.levels),
-        augmentation=Augmentation(config.max_history, config.crop_probability, config.item_dropout),
+        augmentation=Augmentation(
+            model.prompts.max_history, config.crop_probability, config.item_dropout
+        ),
         seed=runtime.seed,
     )
     steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
@@ -178,9 +185,12 @@ def fit(
         config.row_learning_rate,
         [EarlyStoppingCallback(early_stopping_patience=config.patience)],
     )
+    start = last_checkpoint(checkpoints)
+    if start is not None:
+        logger.info("continuing from %s", start)
     with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_progress_bars():
         trainer.add_callback(progress)
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        trainer.train(resume_from_checkpoint=start)
     return [dict(entry) for entry in trainer.state.log_history]
 
 
@@ -222,6 +232,8 @@ def _arguments(
         metric_for_best_model="ndcg@10",
         greater_is_better=True,
         logging_steps=max(1, every // 4),
+        # A loss that is no number stops the training instead, see divergence.
+        logging_nan_inf_filter=False,
         report_to=config.report_to or "none",
         remove_unused_columns=False,
         dataloader_pin_memory=False,
@@ -235,6 +247,25 @@ def _arguments(
     # One process drives one device; several GPUs must not make the trainer split our batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
+
+
+def _memory(learner: Learner, config: TrainConfig, runtime: Runtime) -> memory.MemoryEstimate:
+    """Count the memory of a step from the recipe."""
+    model = learner.model
+    levels, width = model.index.levels, model.prompts.longest(model.index.levels)
+    logits = config.batch_tokens * max(model.index.level_sizes)
+    if config.form == "instruction":
+        embeddings: Any = model.language_model.get_output_embeddings()
+        rows = max(1, config.batch_tokens // (levels * model.prompts.max_history))
+        logits = rows * levels * int(embeddings.weight.shape[0])
+    return memory.estimate(
+        model.language_model,
+        batch_tokens=config.batch_tokens,
+        width=width,
+        logits=logits,
+        checkpointing=config.gradient_checkpointing,
+        value_bytes=runtime.torch_dtype().itemsize,
+    )
 
 
 def _sample(examples: Histories, users: int, seed: int) -> Histories:

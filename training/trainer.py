@@ -22,6 +22,7 @@ from transformers import (
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
 from genrec.training.bridging import load_soft_tokens, save_soft_tokens
+from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
 
 # What is trained beside the model, in a checkpoint.
@@ -96,7 +97,19 @@ class CodeTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Make one step; gradients beside the model are cleared here, the trainer's are its own."""
         self._beside.zero_grad()
-        return super().training_step(*args, **kwargs)
+        loss = super().training_step(*args, **kwargs)
+        self._require_finite(loss, "loss")
+        return loss
+
+    def _require_finite(self, value: Tensor, what: str) -> None:
+        require_finite(
+            value,
+            what,
+            step=self.state.global_step,
+            plan=self._plan,
+            learning_rate=self.args.learning_rate,
+            folder=Path(str(self.args.output_dir)),
+        )
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip the gradients of the model, and apart from them those beside it."""
@@ -104,6 +117,7 @@ class CodeTrainer(Trainer):
             nn.utils.clip_grad_norm_(self._beside.parameters(), self.args.max_grad_norm)
         base: Any = super()
         norm: Tensor = base._clip_grad_norm(model)
+        self._require_finite(norm, "length of the gradient")
         return norm
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # noqa: ANN401

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     Reads ``dataset``, writes ``cf``: popularity, transition counts, SASRec and what ``cf.models``
     adds; the tables ``items`` (a vector of each catalogue row) and ``users`` (one after each
     user's training items, zeros for users without any) of the model that ``cf.vectors`` names; and
-    ``training.json`` with one entry an epoch. A training of SASRec that was interrupted goes on
-    from ``cf.checkpoint``, which is removed at the end.
+    ``training.json`` with one entry an epoch. A training that was interrupted goes on from
+    ``cf.checkpoint``, which is removed at the end.
 
     Returns:
         The folder written.
@@ -99,7 +100,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     ) as writable:
         ranker = SasRecRanker(network)
         write(writable, dataset, ranker, log)
-        graphs = fit_others(writable, dataset, section, runtime)
+        graphs = fit_others(writable, dataset, section, runtime, resumable, identity)
         write_vectors(writable, dataset, graphs.get(section.vectors, ranker))
     if resumable.exists():
         shutil.rmtree(resumable)
@@ -116,9 +117,17 @@ def write(folder: Path, dataset: Dataset, sasrec: SasRecRanker, log: Sequence[Ep
 
 
 def fit_others(
-    folder: Path, dataset: Dataset, section: CfConfig, runtime: Runtime
+    folder: Path,
+    dataset: Dataset,
+    section: CfConfig,
+    runtime: Runtime,
+    resumable: Path,
+    identity: dict[str, Any],
 ) -> dict[str, GraphRanker]:
-    """Fit and write what the recipe names besides; return the graph models by name."""
+    """Fit and write what the recipe names besides; return the graph models by name.
+
+    Trainings of graph models are saved below ``resumable``, as trainings of this ``identity``.
+    """
     if "item_knn" in section.models:
         settings = section.item_knn
         ItemKnn.fit(
@@ -149,6 +158,7 @@ def fit_others(
             dimensions=graph.dimensions,
             layers=layers,
             device=runtime.torch_device(),
+            checkpoint=Checkpoint(resumable / name, identity),
             quiet=runtime.quiet,
         )
         found[name] = GraphRanker.of(network)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.lightgcn import Graph, LightGcn
 from genrec.cf.progress import training_progress
+from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
 from genrec.cf.sasrec_training import Epoch, best_epoch
 from genrec.cf.validation import validate
 from genrec.data.histories import Histories
@@ -53,6 +54,7 @@ def train(
     dimensions: int = 64,
     layers: int = 3,
     device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
     quiet: bool = True,
 ) -> tuple[LightGcn, list[Epoch]]:
     """Train on who chose what and keep the vectors with the best validation NDCG@10.
@@ -65,6 +67,7 @@ def train(
         dimensions: Width of the vectors.
         layers: Convolutions; 0 trains BPR.
         device: Where to compute.
+        checkpoint: Where to save after each validation and to go on from.
         quiet: No progress bar.
 
     Returns:
@@ -84,9 +87,19 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
     log: list[Epoch] = []
     best = network.vectors.detach().clone()
+    state = None if checkpoint is None else checkpoint.load()
+    if state is not None:
+        network.load_state_dict(state.weights)
+        unpack_optimizer(optimizer, state.optimizer)
+        best = state.best["vectors"].to(device)
+        log = [Epoch(**entry) for entry in state.log]
+        logger.info("%s goes on after epoch %d", name, log[-1].epoch)
+    done = log[-1].epoch if log else 0
     with training_progress(quiet) as progress:
-        task = progress.add_task(name, total=schedule.epochs)
-        for epoch in range(1, schedule.epochs + 1):
+        task = progress.add_task(name, total=schedule.epochs, completed=done)
+        for epoch in range(done + 1, schedule.epochs + 1):
+            if _stale(log) >= schedule.patience:
+                break
             begun = time.perf_counter()
             loss = _epoch(network, optimizer, schedule, epoch)
             if not np.isfinite(loss):
@@ -102,12 +115,29 @@ def train(
             log.append(Epoch(epoch, loss, recall, ndcg, round(time.perf_counter() - begun, 3)))
             if best_epoch(log) == epoch:
                 best = network.vectors.detach().clone()
-            stale = sum(entry.epoch > best_epoch(log) for entry in log)
-            if stale >= schedule.patience:
-                break
+            if checkpoint is not None:
+                checkpoint.save(_state(network, best, optimizer, log))
     with torch.no_grad():
         network.vectors.copy_(best)
     return network, log
+
+
+def _stale(log: Sequence[Epoch]) -> int:
+    """Return the validations since the best one."""
+    return sum(entry.epoch > best_epoch(log) for entry in log)
+
+
+def _state(
+    network: LightGcn, best: Tensor, optimizer: torch.optim.Optimizer, log: Sequence[Epoch]
+) -> State:
+    """Return what the next epoch depends on; there is no average of the weights here."""
+    return State(
+        weights=network.state_dict(),
+        average={},
+        best={"vectors": best},
+        optimizer=pack_optimizer(optimizer),
+        log=[asdict(entry) for entry in log],
+    )
 
 
 def _epoch(

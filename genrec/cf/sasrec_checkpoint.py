@@ -1,4 +1,7 @@
-"""Where an interrupted SASRec training goes on: one file, replaced whole after every epoch."""
+"""Where an interrupted training goes on: one file, replaced whole after every epoch.
+
+It is SASRec's; those of LightGCN and BPR keep no running average.
+"""
 
 import json
 import logging
@@ -28,7 +31,7 @@ class State:
         weights: Weights after the last finished epoch.
         average: Their running average.
         best: The average after the epoch with the best validation NDCG@10.
-        optimizer: State of AdamW: parameter number and entry, ``0.exp_avg`` -> tensor.
+        optimizer: State of Adam or AdamW: parameter number and entry, ``0.exp_avg`` -> tensor.
         log: One entry a finished epoch.
     """
 

@@ -1,5 +1,6 @@
 """Loading a language model by what its configuration says it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def auto_model(
     revision: str | None = None,
     local_files_only: bool = False,
     empty: bool = False,
+    loading: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load a causal or an encoder-decoder language model, whichever lies there.
 
@@ -28,6 +30,7 @@ def auto_model(
         revision: Pinned revision of a hub id.
         local_files_only: Never ask the hub.
         empty: Read no weights, only the shape: they are on the ``meta`` device.
+        loading: More arguments of ``from_pretrained``.
 
     Raises:
         OSError: When there is no such model.
@@ -43,6 +46,6 @@ def auto_model(
             )
         return shape
     model: PreTrainedModel = kind.from_pretrained(
-        source, dtype=dtype, use_safetensors=True, **where
+        source, dtype=dtype, use_safetensors=True, **where, **(loading or {})
     )
     return model

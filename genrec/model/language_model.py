@@ -1,5 +1,6 @@
 """Getting a language model that has one token for every code."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +22,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DependencyError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
 from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.model.progress_bars import without_progress_bars
+from genrec.model.quantization import Quantize, keep_trainable, loading_arguments
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
@@ -134,7 +137,13 @@ def _code_words(index: ItemIndex, **special: str) -> tuple[PreTrainedTokenizerBa
 
 
 def load_pretrained(
-    name: str, *, revision: str | None, dtype: torch.dtype, quiet: bool = False
+    name: str,
+    *,
+    revision: str | None,
+    dtype: torch.dtype,
+    quantize: Quantize | None = None,
+    device: torch.device | None = None,
+    quiet: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model by known name, local folder or hub id.
 
@@ -142,19 +151,25 @@ def load_pretrained(
         name: ``smollm2``, a folder, or a hub id.
         revision: Pinned revision for a hub id.
         dtype: Number type of the weights.
+        quantize: Keeps linear layers in fewer bits; see ``genrec.model.quantization``.
+        device: Where a quantised model goes, the CPU by default.
         quiet: No progress bars.
 
     Raises:
-        DependencyError: When the model can be reached neither locally nor on the hub.
+        DependencyError: When the model can be reached neither locally nor on the hub, or
+            bitsandbytes is needed and not installed.
+        ConfigError: When the folder holds an adapter.
     """
+    _refuse_adapter(Path(name))
     source: str | Path = name
     if name in fetch.KNOWN:
         source, revision = fetch.fetch(name, quiet=quiet), None
     elif Path(name).is_dir():
         revision = None
+    loading = loading_arguments(quantize, device or torch.device("cpu"), dtype)
     try:
         with without_progress_bars(quiet):
-            model = auto_model(source, revision=revision, dtype=dtype)
+            model = auto_model(source, revision=revision, dtype=dtype, loading=loading)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise DependencyError(
@@ -162,7 +177,36 @@ def load_pretrained(
             f"folder with a language model, a hub id that can be reached, or one of "
             f"{sorted(fetch.KNOWN)}; or leave it null to train a small model from scratch."
         ) from error
+    keep_trainable(model)
     return model, tokenizer
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """Refuse a folder with an adapter of PEFT: its rows and layers are those of another model."""
+    settings = folder / "adapter_config.json"
+    if not settings.is_file():
+        return
+    try:
+        base = json.loads(settings.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    raise ConfigError(
+        f"train.language_model {str(folder)!r} is an adapter, made for the vocabulary and the "
+        f"codes of another model, not a language model. Give the model it was trained on "
+        f"({base or 'its adapter_config.json does not name it'}), or one that the adapter was "
+        "merged into."
+    )
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model can read at once; None where its configuration sets no end."""
+    config: Any = model.config
+    window = getattr(config, "sliding_window", None)
+    if not getattr(config, "use_sliding_window", True):
+        window = None
+    ends = [getattr(config, "max_position_embeddings", None), window]
+    known = [int(end) for end in ends if end]
+    return min(known) if known else None
 
 
 def add_codes(
@@ -173,6 +217,7 @@ def add_codes(
     *,
     new_rows: str = "titles",
     codebooks: Sequence[NDArray[np.float32]] = (),
+    sequences: Histories | None = None,
     seed: int,
 ) -> SidVocabulary:
     """Give a pretrained language model one new token for every code.
@@ -187,6 +232,7 @@ def add_codes(
         titles: Title of every catalogue row.
         new_rows: How new rows start, a name in ``NEW_ROWS``.
         codebooks: float32[m_l, w_l] for each level of the quantizer; ``codebook`` needs them.
+        sequences: Training histories; ``cw2v`` learns from them as well as from titles.
         seed: Seed of the noise.
 
     Raises:
@@ -213,7 +259,7 @@ def add_codes(
         matrices.append(layers[1].weight)
     for matrix in matrices:
         old = matrix.detach()[:old_size].float()
-        rows = NEW_ROWS[new_rows](Given(old, encoded, index, seed, codebooks))
+        rows = NEW_ROWS[new_rows](Given(old, encoded, index, seed, codebooks, sequences))
         with torch.no_grad():
             matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
     return vocabulary

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import nn
 
+from genrec.data.histories import Histories
 from genrec.errors import ConfigError
+from genrec.model.skip_gram_rows import skip_gram_rows
 from genrec.semantic_ids.item_index import ItemIndex
 
 # Length of the noise beside what a code is about; equal titles must not start equal.
@@ -36,6 +38,7 @@ class Given:
         index: The codes.
         seed: Seed of what is random; the same seed gives the same rows.
         codebooks: float32[m_l, w_l] for each level l of the quantizer, where there are any.
+        sequences: Training histories, where they are known.
     """
 
     old: torch.Tensor
@@ -43,6 +46,7 @@ class Given:
     index: ItemIndex
     seed: int
     codebooks: Sequence[NDArray[np.float32]] = ()
+    sequences: Histories | None = None
 
 
 # Returns start rows for all codes, float32[codes, d], level by level.
@@ -187,8 +191,7 @@ def from_hull(given: Given) -> torch.Tensor:
 
     That new rows stay inside the convex hull of the old ones is the idea of CW2V (Mundra et al.,
     "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language
-    Models", 2024). This is not CW2V: there the weights are trained on text, as word2vec trains
-    its vectors; here they are counted, and nothing is trained.
+    Models", 2024). Here the weights are counted, and nothing is trained; ``from_skip_gram`` trains.
     """
     lengths = np.asarray([len(words) for words in given.encoded], dtype=np.int64)
     words = np.fromiter(
@@ -210,6 +213,15 @@ def from_hull(given: Given) -> torch.Tensor:
             rows[wordless] = (weights / weights.sum()) @ given.old
         levels.append(rows)
     return torch.cat(levels)
+
+
+def from_skip_gram(given: Given) -> torch.Tensor:
+    """Start a code at the convex combination of words that skip-gram learns for it (CW2V).
+
+    See ``genrec.model.skip_gram_rows``. Unlike with ``from_hull`` the weights are trained, and on
+    what stands beside the code in training histories as well.
+    """
+    return skip_gram_rows(given.old, given.encoded, given.index, given.sequences, given.seed)
 
 
 def _word_information(
@@ -254,4 +266,5 @@ NEW_ROWS: dict[str, NewRows] = {
     "normal": from_normal,
     "convex": from_hull,
     "codebook": from_codebooks,
+    "cw2v": from_skip_gram,
 }

@@ -1,7 +1,7 @@
 """What the language model reads: the same for training and serving, kept in the model folder."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -150,6 +150,27 @@ class Prompts:
     def width(self, items: int, levels: int) -> int:
         """Return the tokens of a prompt with so many items, and those between two once more."""
         return len(self.before) + items * self.block(levels) + len(self.after)
+
+    def within(self, levels: int, most: int | None) -> "Prompts":
+        """Return prompts that read fewer items, where the longest would be above ``most`` tokens.
+
+        Args:
+            levels: Codes of an item.
+            most: What the language model can read; None for any number.
+
+        Raises:
+            ConfigError: When not even one item fits.
+        """
+        if most is None or self.longest(levels) <= most:
+            return self
+        items = (most - self.longest(levels)) // self.block(levels) + self.max_history
+        if items < 1:
+            raise ConfigError(
+                f"the language model reads {most} tokens at most, and a prompt with one item and "
+                f"its answer has {replace(self, max_history=1).longest(levels)}; choose another "
+                "language model, or train.form: stream."
+            )
+        return replace(self, max_history=items)
 
     def longest(self, levels: int) -> int:
         """Return the tokens of the longest prompt and an answer of so many codes."""

@@ -14,6 +14,7 @@ from genrec.artifacts import sha256_of
 from genrec.cf import fit
 from genrec.cf.load import ALWAYS, load
 from genrec.cf.popularity import Popularity
+from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.config import Recipe
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, ConfigError
@@ -153,6 +154,32 @@ def test_a_killed_run_ends_with_the_same_files(tmp_path, dataset, caplog):
         resumed = fit.run(run_folder, recipe(epochs=4), RUNTIME)
     assert "goes on after epoch 2" in caplog.text
     assert digests(whole) == digests(resumed)
+    assert not (run_folder / "cf.checkpoint").exists()
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_graph_training_goes_on(tmp_path, dataset, monkeypatch, caplog):
+    settings = recipe(models=["lightgcn"], graph={"epochs": 4, "every": 1, "dimensions": 4})
+    whole = fit.run(write_dataset(tmp_path / "a", dataset), settings, RUNTIME)
+    run_folder = write_dataset(tmp_path / "b", dataset)
+    save = Checkpoint.save
+
+    def save_then_stop(self, state):
+        save(self, state)
+        if self.path.parent.name == "lightgcn" and len(state.log) == 2:
+            raise Stopped
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_stop)
+    with pytest.raises(Stopped):
+        fit.run(run_folder, settings, RUNTIME)
+    monkeypatch.undo()
+    with caplog.at_level(logging.INFO):
+        resumed = fit.run(run_folder, settings, RUNTIME)
+    assert "LightGCN goes on after epoch 2" in caplog.text
+    assert sha256_of(whole / "lightgcn.safetensors") == sha256_of(resumed / "lightgcn.safetensors")
     assert not (run_folder / "cf.checkpoint").exists()
 
 

@@ -7,6 +7,7 @@ import torch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.lightgcn import Graph, LightGcn
 from genrec.cf.lightgcn_training import GraphSchedule, not_chosen, train
+from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError, DataError, RequestError
 from tests.cf.worlds import arrays, random_sequences
@@ -117,6 +118,49 @@ def test_same_seed_same_vectors_and_they_come_back_from_disk(tmp_path):
         assert found.items.tolist() == want.items.tolist()
     with pytest.raises(RequestError, match="holds catalogue rows from 15 to 15"):
         again.rank(arrays([15]), 3)
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAfter(Checkpoint):
+    """Stops the training once this many validations are saved."""
+
+    validations = 2
+
+    def save(self, state):
+        super().save(state)
+        if len(state.log) == self.validations:
+            raise Killed
+
+
+@pytest.mark.parametrize("layers", [2, 0])
+@pytest.mark.parametrize("validations", [1, 3])
+def test_an_interrupted_training_ends_with_the_same_vectors(tmp_path, layers, validations):
+    sequences, schedule = (
+        from_lists(random_sequences(5)),
+        GraphSchedule(epochs=7, every=2, batch=32),
+    )
+    targets = np.arange(len(sequences), dtype=np.int32) % ITEMS
+    validation = from_lists(random_sequences(6, users=len(sequences)), target=targets)
+    settings = {"dimensions": 4, "layers": layers}
+    whole, log = train(sequences, validation, ITEMS, schedule, **settings)
+    killed = KilledAfter(tmp_path, {"a": 1})
+    killed.validations = validations
+    with pytest.raises(Killed):
+        train(sequences, validation, ITEMS, schedule, **settings, checkpoint=killed)
+    again = Checkpoint(tmp_path, {"a": 1})
+    resumed, resumed_log = train(
+        sequences, validation, ITEMS, schedule, **settings, checkpoint=again
+    )
+    assert torch.equal(whole.vectors, resumed.vectors)
+    assert [(e.epoch, e.loss, e.ndcg_at_10) for e in log] == [
+        (e.epoch, e.loss, e.ndcg_at_10) for e in resumed_log
+    ]
+    # A finished training is not trained further.
+    finished, _ = train(sequences, validation, ITEMS, schedule, **settings, checkpoint=again)
+    assert torch.equal(whole.vectors, finished.vectors)
 
 
 def test_no_event_and_steps_too_large_are_told():

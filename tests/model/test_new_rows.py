@@ -9,9 +9,11 @@ from pydantic import TypeAdapter
 from scipy.optimize import nnls
 
 from genrec.config import TrainConfig
+from genrec.data.histories import from_lists
 from genrec.errors import ConfigError
 from genrec.model.language_model import add_codes
 from genrec.model.new_rows import NEW_ROWS, Given
+from genrec.model.skip_gram_rows import SkipGramCorpus, _loss
 from genrec.semantic_ids.item_index import ItemIndex
 
 from .test_language_model import INDEX, TITLES, WORDS, pretrained
@@ -62,6 +64,13 @@ def test_same_seed_same_rows_and_all_rows_differ(name):
     assert len(torch.unique(first, dim=0)) == 6
 
 
+@pytest.mark.parametrize("name", NEW_ROWS)
+def test_without_any_title_rows_are_numbers_and_differ(name):
+    rows = NEW_ROWS[name](Given(words(), [[]] * 4, CODES, 1, CODEBOOKS))
+    assert rows.isfinite().all()
+    assert len(torch.unique(rows, dim=0)) == 6
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", NEW_ROWS)
 def test_every_matrix_gets_rows_from_its_own_old_rows(name, tied):
@@ -83,8 +92,8 @@ def test_every_matrix_gets_rows_from_its_own_old_rows(name, tied):
 
 def test_an_unknown_way_is_refused_before_anything_changes():
     model, tokenizer = pretrained()
-    with pytest.raises(ConfigError, match="titles, mean, normal, convex, codebook"):
-        add_codes(model, tokenizer, INDEX, TITLES, new_rows="cw2v", seed=1)
+    with pytest.raises(ConfigError, match="titles, mean, normal, convex, codebook, cw2v"):
+        add_codes(model, tokenizer, INDEX, TITLES, new_rows="wishful", seed=1)
     assert len(tokenizer) == len(WORDS) == len(model.get_input_embeddings().weight)
 
 
@@ -233,3 +242,65 @@ def test_a_title_that_looks_like_a_code_is_read_as_words():
     old = model.get_input_embeddings().weight.detach()[: vocabulary.first_token]
     encoded = [[WORDS.index("<unknown>")], [3, 5], [4, 6], [4, 6]]
     assert torch.equal(rows, NEW_ROWS["titles"](Given(old, encoded, INDEX, 1)))
+
+
+def test_cw2v_gives_codes_the_words_of_their_items_inside_the_hull():
+    # Words at right angles, so that shares can be read off; the last ten are in no title.
+    old = 3 * torch.eye(50)
+    titles = [list(range(5 * item, 5 * item + 5)) for item in range(8)]
+    codes = np.stack([np.arange(8) // 2, np.arange(8) % 2], 1).astype(np.int32)
+    index = ItemIndex(codes, (5, 2), {})
+    shares = NEW_ROWS["cw2v"](Given(old, titles, index, 1)) / 3
+    assert shares.min() >= 0
+    torch.testing.assert_close(shares.sum(1), torch.ones(7))
+    assert not shares[:, 40:].any()
+    for code in range(4):
+        # A quarter where it started.
+        assert shares[code, 10 * code : 10 * code + 10].sum() > 0.7
+    # No item carries code 4, so it stays where it started, near the middle.
+    assert shares[4, :40].max() < 0.04
+
+
+def test_cw2v_codes_that_follow_each_other_come_closer():
+    rng = np.random.default_rng(0)
+    index = ItemIndex(np.arange(24, dtype=np.int32)[:, None], (24,), {})
+    titles = [[item] for item in range(24)]
+    # People stay within four items.
+    group = np.arange(24) // 4
+    histories = from_lists([list(rng.permutation(4) + 4 * (user % 6)) for user in range(120)])
+    same = (group[:, None] == group) & ~np.eye(24, dtype=bool)
+
+    def closeness(sequences):
+        rows = NEW_ROWS["cw2v"](Given(3 * torch.eye(24), titles, index, 1, (), sequences))
+        products = (rows @ rows.T).numpy()
+        return products[same].mean() - products[group[:, None] != group].mean()
+
+    assert closeness(histories) > closeness(None) + 0.1
+
+
+def test_skip_gram_pairs_are_what_stands_together():
+    # One level of four codes; items 0 and 1 are titled, and two users have two events each.
+    index = ItemIndex(np.arange(4, dtype=np.int32)[:, None], (4,), {})
+    corpus = SkipGramCorpus(
+        [[7], [9, 7], [], []], index, from_lists([[0, 1], [2, 3]]), np.random.default_rng(1)
+    )
+    assert corpus.words.tolist() == [7, 9]
+    drawn = {tuple(sorted(pair)) for pair in corpus.draw(4000).tolist()}
+    # Words are 0 and 1, codes 2 to 5.
+    assert drawn == {(0, 2), (0, 3), (1, 3), (2, 3), (4, 5)}
+    counts = np.asarray([2, 1, 1 + 1, 2 + 1, 1, 1]) ** 0.75
+    np.testing.assert_allclose(corpus.noise, counts / counts.sum())
+
+
+def test_skip_gram_loss_by_hand():
+    table = words(5, 3)
+    pairs, others = torch.tensor([[0, 1], [4, 2]]), torch.tensor([[2, 3], [1, 1]])
+
+    def chance(a, b):
+        return 1 / (1 + math.exp(-float(table[a] @ table[b])))
+
+    want = -sum(
+        math.log(chance(a, b)) + sum(math.log(1 - chance(a, far)) for far in fars)
+        for (a, b), fars in zip(pairs.tolist(), others.tolist(), strict=True)
+    )
+    assert float(_loss(table, pairs, others)) == pytest.approx(want / 2, rel=1e-5)

@@ -93,7 +93,7 @@ def test_only_the_vectors_named_are_read(run_folder, vectors, unread):
 
 def test_vectors_of_another_dataset_are_refused(run_folder):
     write_dataset(run_folder / "dataset", [""] * (N + 1))
-    with pytest.raises(ArtifactError, match="60 vectors made from dataset .* with 61 items"):
+    with pytest.raises(ArtifactError, match="made from dataset"):
         build.run(run_folder, recipe(vectors="text"), QUIET)
 
 

@@ -19,7 +19,7 @@ from genrec.serving.recommender import Recommender
 from genrec.training import train
 from genrec.training.dense import DenseLearner
 from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
-from tests.training.test_train import RUNTIME, make_run, recipe, run_child
+from tests.training.world import RUNTIME, make_run, recipe, run_child
 
 CPU = torch.device("cpu")
 
@@ -122,9 +122,9 @@ def test_both_sides_learn_the_circle_and_the_folder_serves_alone(
     assert model.dense.weight == best["dense_weight"]
     assert best["ndcg@10"] >= max(best["ndcg@10_generative"], best["ndcg@10_dense"])
     histories = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([21, 22, 23], dtype=np.int32)]
-    for weight in (0.0, 0.5, 1.0):
-        rankings = HybridRanker(model, beam=10, dense_weight=weight).rank(histories, 3)
-        assert [int(ranking.items[0]) for ranking in rankings] == [8, 0]
+    rankings = HybridRanker(model, beam=10).rank(histories, 3)
+    assert [int(ranking.items[0]) for ranking in rankings] == [8, 0]
+    assert min(best["ndcg@10_generative"], best["ndcg@10_dense"]) > 0.8
     answer = Recommender.from_pretrained(alone).recommend([["i5", "i6", "i7"]], k=2)[0]
     assert answer.items[0].item_id == "i8"
     assert answer.score == "sum"

@@ -1,0 +1,227 @@
+"""What people give that cannot be trained on, or not as it is: a defined answer to each."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from genrec import artifacts
+from genrec.data.catalog import Catalog
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.errors import ArtifactError, ConfigError
+from genrec.model.generative import GenerativeModel
+from genrec.training import train
+from genrec.training.batches import BatchPlan
+from genrec.training.objectives import Objective
+from tests.training.world import (
+    RUNTIME,
+    WORDS,
+    make_run,
+    recipe,
+    save_tokenizer,
+    tiny_language_model,
+)
+
+CPU = torch.device("cpu")
+HISTORY = np.arange(7, dtype=np.int32)
+SHORT = {"epochs": 2, "evaluations": 1}
+
+
+@pytest.fixture
+def run_folder(tmp_path, cycle_dataset, small_index):
+    return make_run(tmp_path / "run", cycle_dataset, small_index)
+
+
+def served(folder):
+    """Return the model and what it recommends after a history."""
+    model = GenerativeModel.load(folder, device=CPU)
+    return model, GenerativeRanker(model, beam=10).rank([HISTORY], 10)[0]
+
+
+def test_items_without_text(tmp_path, cycle_dataset, small_index):
+    title = pl.when(pl.int_range(pl.len()) % 2 == 1).then(pl.lit("")).otherwise(pl.col("title"))
+    half = Catalog(cycle_dataset.catalog.table.with_columns(title=title))
+    assert half.titles.count("") == 12
+    dataset = type(cycle_dataset)(
+        half, cycle_dataset.user_ids, cycle_dataset.interactions, cycle_dataset.part, {}
+    )
+    run = make_run(tmp_path / "run", dataset, small_index)
+    source = tiny_language_model(tmp_path / "lm", small_index)
+    settings = recipe(language_model=str(source), max_steps=2, evaluations=1)
+    model, ranking = served(train.run(run, settings, RUNTIME))
+    assert len(ranking.items) == 10
+    assert model.language_model.get_input_embeddings().weight.isfinite().all()
+
+
+def tiny_gpt2(folder, positions):
+    """Write a model that has no place beyond its context, and no padding token."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(WORDS), n_positions=positions, n_embd=16, n_layer=1, n_head=2,
+        bos_token_id=1, eos_token_id=1,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    save_tokenizer(folder, bos_token="<start>", eos_token="<start>")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["stream", "instruction"])
+def test_prompts_longer_than_the_context_lose_their_oldest_items(
+    run_folder, tmp_path, caplog, form
+):
+    # A start, five items and an answer of two codes each; with words, 16 more and one an item.
+    words = {"stream": 0, "instruction": 16 + 5}[form]
+    source = tiny_gpt2(tmp_path / "lm", 1 + 2 * 5 + 2 + words)
+    changes = {"crop_probability": 0, "item_dropout": 0, "form": form, **SHORT}
+    folder = train.run(run_folder, recipe(language_model=str(source), **changes), RUNTIME)
+    model, ranking = served(folder)
+    assert model.prompts.max_history == 5
+    # All 60 users have six training items, so each loses one.
+    assert model.facts["context_users_cut"] == 60
+    assert model.facts["context_items_dropped"] == 60
+    assert "60 users are cut, and their 60 oldest items are dropped" in caplog.text
+    assert len(ranking.items) == 10
+    # What is beyond the newest five plays no part.
+    again = GenerativeRanker(model, beam=10).rank([HISTORY[-5:]], 10)[0]
+    np.testing.assert_array_equal(again.items, ranking.items)
+
+
+def test_a_context_without_room_for_an_item_is_refused(run_folder, tmp_path):
+    source = tiny_gpt2(tmp_path / "lm", 20)
+    with pytest.raises(ConfigError, match=r"reads 20 tokens .* choose another"):
+        train.run(run_folder, recipe(language_model=str(source), form="instruction"), RUNTIME)
+
+
+def test_a_teacher_of_another_dataset_is_refused(run_folder, tmp_path, cycle_dataset, small_index):
+    other = make_run(tmp_path / "other", cycle_dataset, small_index)
+    (run_folder / "other").mkdir()
+    with artifacts.writing(run_folder / "other" / "dataset", "dataset") as partial:
+        (partial / "something.txt").write_text("else")
+    with artifacts.writing(
+        other / "cf", "cf", inputs={"dataset": run_folder / "other" / "dataset"}
+    ) as partial:
+        (partial / "sasrec.safetensors").write_bytes(b"")
+    shutil.copytree(other / "cf", run_folder / "cf")
+    digest = artifacts.read_manifest(run_folder / "dataset").digest[:12]
+    with pytest.raises(ArtifactError, match=f"made from dataset .* is {digest}"):
+        train.run(run_folder, recipe(teacher_weight=0.5), RUNTIME)
+
+
+@pytest.mark.parametrize("form", ["stream", "instruction"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_base_model_without_padding_with_and_without_a_tied_head(
+    run_folder, tmp_path, tied, form
+):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, tie_word_embeddings=tied, pad_token_id=None, bos_token_id=1,
+        eos_token_id=1,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "lm")
+    save_tokenizer(tmp_path / "lm", bos_token="<start>")
+    settings = recipe(language_model=str(tmp_path / "lm"), form=form, **SHORT)
+    model, ranking = served(train.run(run_folder, settings, RUNTIME))
+    assert model.tokenizer.pad_token_id is None
+    head = model.language_model.get_output_embeddings().weight
+    assert (head is model.language_model.get_input_embeddings().weight) == tied
+    assert len(ranking.items) == 10
+
+
+def test_an_adapter_and_a_tuned_model_are_no_base_models(run_folder, tmp_path, small_index):
+    source = tiny_language_model(tmp_path / "lm", small_index)
+    settings = recipe(language_model=str(source), max_steps=1, evaluations=1)
+    tuned = train.run(run_folder, settings, RUNTIME).rename(tmp_path / "tuned")
+    with pytest.raises(ConfigError, match=r"is an adapter, made for .* \(.*lm\)"):
+        train.run(run_folder, recipe(language_model=str(tuned / "adapter")), RUNTIME)
+    with pytest.raises(ConfigError, match="already has tokens that look like item codes"):
+        train.run(run_folder, recipe(language_model=str(tuned)), RUNTIME)
+
+
+def planted(monkeypatch, at, plant):
+    """Let ``plant`` change the loss of one step of the training."""
+    honest, calls = Objective.losses, 0
+
+    def losses(self, items):
+        nonlocal calls
+        calls += 1
+        found = honest(self, items)
+        return {"codes": plant(self, found["codes"])} if calls == at else found
+
+    monkeypatch.setattr(Objective, "losses", losses)
+
+
+def spoiled_loss(_objective, loss):
+    return loss * float("nan")
+
+
+def spoiled_gradient(objective, loss):
+    # The root has an infinite slope at 0, and infinity times 0 is no number.
+    return loss + (next(objective.model.parameters()).sum() * 0).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [(spoiled_loss, "the loss is nan"), (spoiled_gradient, "the length of the gradient is nan")],
+)
+def test_a_loss_that_is_no_number_stops_and_says_where(run_folder, monkeypatch, plant, words):
+    plans = []
+
+    def make_plan(*arguments, **settings):
+        plans.append(BatchPlan(*arguments, **settings))
+        return plans[-1]
+
+    monkeypatch.setattr(train, "BatchPlan", make_plan)
+    planted(monkeypatch, 10, plant)
+    settings = recipe(max_steps=16, evaluations=4)
+    with pytest.raises(ConfigError, match=f"{words} at step 10") as caught:
+        train.run(run_folder, settings, RUNTIME)
+    listed = str(caught.value).split("batch of users ")[1].split(" (rows")[0]
+    first = [int(user) for user in listed.split(" and ")[0].split(", ")]
+    _, histories = plans[0].histories(9)
+    users = plans[0].users(9)
+    assert len(histories) == len(users)
+    assert first == users[:10]
+    good = run_folder / "model.checkpoint" / "checkpoint-8"
+    assert str(good) in str(caught.value)
+    assert not (run_folder / "model").exists()
+    from safetensors.torch import load_file
+
+    for name in ("model.safetensors", "average.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(good / name).values())
+    # Once the cause is gone, it goes on from there.
+    monkeypatch.undo()
+    log = json.loads((train.run(run_folder, settings, RUNTIME) / "training.json").read_text())
+    assert max(entry["step"] for entry in log) == 16
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(2**50),
+        lambda: np.empty(2**50),
+        lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.")),
+    ],
+    ids=["torch", "numpy", "gpu"],
+)
+def test_out_of_memory_says_what_is_needed_and_what_to_lower(run_folder, monkeypatch, allocate):
+    planted(monkeypatch, 2, lambda _objective, _loss: next(allocate(), None))
+    with pytest.raises(ConfigError) as caught:
+        train.run(run_folder, recipe(), RUNTIME)
+    message = str(caught.value)
+    for words in ("not enough memory", "weights", "optimizer", "activations", "MiB"):
+        assert words in message
+    assert "Lower train.batch_tokens" in message
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(run_folder, monkeypatch):
+    def fail(_objective, _loss):
+        raise RuntimeError("shapes do not match")
+
+    planted(monkeypatch, 2, fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train.run(run_folder, recipe(), RUNTIME)

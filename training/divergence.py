@@ -1,0 +1,42 @@
+"""Stopping at the first loss or gradient that is no number, before it can spoil the weights."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from genrec.errors import ConfigError
+from genrec.training.batches import BatchPlan
+from genrec.training.checkpoints import last_checkpoint
+
+_NAMED = 10
+
+
+def require_finite(
+    value: Tensor, what: str, *, step: int, plan: BatchPlan, learning_rate: float, folder: Path
+) -> None:
+    """Refuse to go on from a value that is not finite.
+
+    Args:
+        value: A scalar of this step.
+        what: Its name.
+        step: Number of finished steps, which is the place of the batch in the plan.
+        plan: All batches.
+        learning_rate: Peak step size of the training.
+        folder: Where checkpoints lie.
+
+    Raises:
+        ConfigError: It names the step, the users of the batch and the last good checkpoint.
+    """
+    if value.isfinite().all():
+        return
+    users = plan.users(step)
+    named = ", ".join(map(str, users[:_NAMED]))
+    more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
+    good = last_checkpoint(folder)
+    kept = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+    raise ConfigError(
+        f"the {what} is {float(value)} at step {step + 1}, on the batch of users {named}{more} "
+        f"(rows of the dataset, from 0). Training stopped before it changed a weight; {kept}. "
+        f"Lower train.learning_rate (now {learning_rate:g}) and train.row_learning_rate, or set "
+        "runtime.dtype: float32, and train again."
+    )

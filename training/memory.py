@@ -1,0 +1,116 @@
+"""How much memory a training needs, and what to say when there is not as much."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from genrec.errors import ConfigError
+
+# Bytes of one trained weight beside itself: gradient, two moments of AdamW, running average.
+_BESIDE_A_WEIGHT = 16
+# Logits, their softmax and their gradient, in single precision.
+_BYTES_A_LOGIT = 12
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a training step holds, in bytes; a rough count.
+
+    Attributes:
+        weights: The language model, frozen or not.
+        optimiser: Gradients, moments and running average of what is trained.
+        activations: What is kept of a batch for its gradients.
+        logits: Scores of the codes or words of a batch.
+    """
+
+    weights: int
+    optimiser: int
+    activations: int
+    logits: int
+
+    def __str__(self) -> str:
+        total = self.weights + self.optimiser + self.activations + self.logits
+        return (
+            f"about {_size(total)} (weights {_size(self.weights)}, optimizer "
+            f"{_size(self.optimiser)}, activations {_size(self.activations)}, logits "
+            f"{_size(self.logits)})"
+        )
+
+
+def estimate(
+    model: nn.Module,
+    *,
+    batch_tokens: int,
+    width: int,
+    logits: int,
+    checkpointing: bool,
+    value_bytes: int,
+) -> MemoryEstimate:
+    """Count what training a language model needs.
+
+    A transformer block keeps per token about 9 h + 4 f + 2.5 a s values, h the width of the model,
+    f that of its feed-forward layer, a its heads and s the tokens of a sequence: the count of
+    Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models" (2022),
+    equation 2, with a gated feed-forward layer. With checkpointing it keeps h, and one block is
+    whole.
+
+    Args:
+        model: The model with what is trained of it.
+        batch_tokens: Tokens in a step.
+        width: Tokens in a sequence.
+        logits: Scores computed at once.
+        checkpointing: Whether blocks are read again for their gradients.
+        value_bytes: Bytes of a value in the blocks.
+    """
+    config: Any = model.config
+    hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
+    inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 0) or 4 * hidden)
+    layers = int(config.num_hidden_layers) * (2 if config.is_encoder_decoder else 1)
+    block = round(9 * hidden + 4 * inner + 2.5 * heads * width)
+    kept = layers * hidden + block if checkpointing else layers * block
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return MemoryEstimate(
+        weights=sum(p.numel() * p.element_size() for p in model.parameters()),
+        optimiser=_BESIDE_A_WEIGHT * trained,
+        activations=batch_tokens * kept * value_bytes,
+        logits=_BYTES_A_LOGIT * logits,
+    )
+
+
+@contextmanager
+def explained(needs: str) -> Iterator[None]:
+    """Turn running out of memory into an error that says what to lower.
+
+    Args:
+        needs: What the work inside needs, in words.
+
+    Raises:
+        ConfigError: When there is not enough memory on a GPU or in the machine.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"there is not enough memory to train: {needs}. Lower train.batch_tokens, then "
+            "train.max_history; set train.gradient_checkpointing: true; take a smaller "
+            "train.language_model or train.scratch; or use a machine with more memory. A "
+            "checkpoint that was written stays, but counts for an unchanged recipe only."
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of torch or Python means that memory ran out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
