@@ -30,6 +30,7 @@ from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
 from genrec.training.bridging import with_bridge
+from genrec.training.candidate_objective import HIT, question_figures, with_question
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
@@ -86,7 +87,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         inputs=inputs,
         facts={"seconds": seconds},
     ) as partial:
-        _save(learner, partial, log)
+        _save(learner, partial, log, _best_by(config))
     shutil.rmtree(checkpoints)
     return folder
 
@@ -145,8 +146,10 @@ def fit(
         learner.trained,
         _arguments(config, runtime, checkpoints, steps),
         plan,
-        objective,
-        lambda: validate(model, objective, examples),
+        with_question(objective, model, config, runtime.seed),
+        lambda: (
+            validate(model, objective, examples) | question_figures(model, examples, runtime.seed)
+        ),
         WeightAverage(learner.trained, config.average_decay),
         config.row_learning_rate,
         [EarlyStoppingCallback(early_stopping_patience=config.patience)],
@@ -179,7 +182,7 @@ def _arguments(
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="ndcg@10",
+        metric_for_best_model=_best_by(config),
         greater_is_better=True,
         logging_steps=max(1, every // 4),
         report_to=config.report_to or "none",
@@ -195,6 +198,11 @@ def _arguments(
     # One process drives one device; several GPUs must not make the trainer split our batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
+
+
+def _best_by(config: TrainConfig) -> str:
+    """Return the figure of validation that chooses the checkpoint."""
+    return HIT if config.bridge.candidates == 1 else "ndcg@10"
 
 
 def _sample(examples: Histories, users: int, seed: int) -> Histories:
@@ -221,7 +229,7 @@ def _claim(checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, 
     mark.write_text(key)
 
 
-def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
+def _save(learner: Learner, folder: Path, log: list[dict[str, Any]], best_by: str) -> None:
     """Write the adapter (if any), the merged model, the log, its plot and the card."""
     model = learner.model
     if isinstance(learner.trained, PeftModel):
@@ -233,9 +241,9 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
         if model.bridge is not None:
             model.bridge.soft.attach(merged)
     best = max(
-        (entry for entry in log if "eval_ndcg@10" in entry),
+        (entry for entry in log if f"eval_{best_by}" in entry),
         default={},
-        key=lambda entry: entry["eval_ndcg@10"],
+        key=lambda entry: entry[f"eval_{best_by}"],
     )
     model.facts["validation"] = {
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name

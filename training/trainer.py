@@ -21,6 +21,7 @@ from transformers import (
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
 from genrec.training.bridging import load_soft_tokens, save_soft_tokens
+from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.objectives import Objective
 
 
@@ -49,7 +50,7 @@ class CodeTrainer(Trainer):
         model: nn.Module,
         args: TrainingArguments,
         plan: BatchPlan,
-        objective: Objective,
+        objective: Objective | CandidateObjective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
         row_learning_rate: float | None,
@@ -159,7 +160,7 @@ class AveragingCallback(TrainerCallback):
 class ThroughputCallback(TrainerCallback):
     """Adds tokens per second and the share of padding to every log line."""
 
-    def __init__(self, plan: BatchPlan, objective: Objective) -> None:
+    def __init__(self, plan: BatchPlan, objective: Objective | CandidateObjective) -> None:
         self._plan = plan
         self._levels = objective.item_tokens.shape[1]
         self._started = 0.0

@@ -10,6 +10,7 @@ import pytest
 from genrec import artifacts
 from genrec.cf import align
 from genrec.config import Recipe
+from genrec.config_bridge import AlignConfig
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, ConfigError
 from genrec.runtime import Runtime
@@ -17,7 +18,7 @@ from tests.training.bridged_run import write_run
 from tests.training.conftest import make_dataset, make_index
 
 RUNTIME = Runtime(device="cpu", threads=1, quiet=True)
-RECIPE = Recipe(align={"dimensions": 4, "epochs": 2})
+RECIPE = Recipe(align=AlignConfig(dimensions=4, epochs=2))
 
 
 def with_texts(dataset, texts):
@@ -66,7 +67,7 @@ def test_clear_errors(tmp_path):
         nothing = dict.fromkeys(
             ("match", "item_reconstruction", "text_reconstruction", "recommendation"), 0.0
         )
-        align.run(run, Recipe(align=nothing), RUNTIME)
+        align.run(run, Recipe(align=AlignConfig(**nothing)), RUNTIME)
     other = write_run(tmp_path / "other", with_texts(make_dataset(), ["other"] * 24), make_index())
     shutil.rmtree(run / "cf")
     shutil.copytree(other / "cf", run / "cf")
