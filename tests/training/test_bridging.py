@@ -27,6 +27,8 @@ from genrec.serving.engines import load_ranker
 from genrec.training import train
 from genrec.training.batches import IGNORED
 from genrec.training.objectives import Objective
+from tests.tiny_run import invoke
+from tests.tiny_run import trained as trained_run
 from tests.training.bridged_run import user_model, write_run
 from tests.training.test_train import SCRATCH, tiny_language_model
 
@@ -316,6 +318,18 @@ def test_a_frozen_language_model_learns_projections_and_code_rows_only(
     for name, value in before.items():
         torch.testing.assert_close(after[name][: len(value)], value, rtol=0, atol=0)
     assert len(after["model.embed_tokens.weight"]) > words
+
+
+def test_the_command_makes_joint_vectors_and_serves_the_bridge(tmp_path):
+    run = trained_run(tmp_path / "run", "train.bridge.items=true", "train.bridge.user=true")
+    assert set(artifacts.read_manifest(run / "model").inputs) == {"dataset", "index", "cf", "joint"}
+    assert (
+        "joint vectors of items and vectors of users by sasrec"
+        in (run / "model" / "README.md").read_text()
+    )
+    done = invoke("recommend", run, "-q")
+    assert done.exit_code == 0, done.stderr
+    assert "align: fresh" in invoke("run", run, "--dry-run").stderr
 
 
 def test_clear_errors(tmp_path, cycle_dataset, small_index):
