@@ -40,6 +40,16 @@ class BridgeConfig(Section):
         "learn.",
     )
 
+    candidates: float = setting(
+        0.0,
+        "instruction: share of the loss that is the paper's question, which of some titles comes "
+        "next; 1 asks nothing else, and the checkpoint that answers it best is kept.",
+        "fraction",
+        ge=0,
+        le=1,
+    )
+    candidate_items: int = setting(20, "Titles to choose from.", "items", ge=2)
+
     @property
     def used(self) -> bool:
         """Whether there are soft tokens."""

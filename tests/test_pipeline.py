@@ -43,7 +43,7 @@ class Made:
     """Where the entry strings of the small stages point to."""
 
 
-for _verb in VERBS:
+for _verb in (stage.verb for stage in STAGES):
     setattr(Made, _verb, staticmethod(make_stage(_verb)))
 
 
@@ -76,6 +76,34 @@ def test_a_first_run_makes_everything_in_order_and_a_second_nothing(tmp_path):
     assert ran == []
     assert lines == [f"{verb}: fresh" for verb in VERBS]
     assert set(read_timings(tmp_path)) == set(VERBS)
+
+
+def test_an_optional_stage_is_made_when_another_one_reads_it(tmp_path):
+    go(tmp_path)
+    ran, lines = go(tmp_path, "train.bridge.items=true")
+    assert lines[3] == "align: stale, not made yet"
+    assert ran == ["align", "train", "recommend"]
+    # Off again, it is neither made nor looked at.
+    ran, lines = go(tmp_path, "align.epochs=7")
+    assert ran == ["train", "recommend"]
+    assert not any("align" in line for line in lines)
+    assert go(tmp_path, "train.bridge.items=true", "train.bridge.vectors=cf")[0] == [
+        "train", "recommend"
+    ]  # fmt: skip
+    ran, lines = go(tmp_path, "train.bridge.items=true", "align.epochs=7", until="align")
+    assert (ran, len(lines)) == (["align"], 4)
+
+
+def test_train_reads_what_its_bridge_is_made_from():
+    train = stage_of("train")
+    for overrides, extra in (
+        ([], set()),
+        (["train.bridge.user=true"], {"cf"}),
+        (["train.bridge.items=true"], {"joint"}),
+        (["train.bridge.items=true", "train.bridge.vectors=text"], {"text"}),
+        (["train.teacher_weight=0.5", "train.bridge.items=true"], {"cf", "joint"}),
+    ):
+        assert set(reads_of(train, parse_recipe("{}", overrides))) == {"dataset", "index"} | extra
 
 
 def test_a_change_to_train_leaves_the_index_fresh(tmp_path):

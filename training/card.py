@@ -1,6 +1,7 @@
 """The README that goes with a model folder."""
 
 from pathlib import Path
+from typing import Any
 
 from genrec.model.generative import GenerativeModel
 
@@ -24,7 +25,7 @@ tags: [recommendation, semantic-ids]
 
 Names items by codes: {model.index.levels} codes an item, level sizes {model.index.level_sizes},
 {len(model.catalog)} items. Base model: {facts["base_model"]}; form: {facts["form"]};
-{facts["parameters"]:,} parameters, {facts["trained_parameters"]:,} of them trained.
+{_beside(facts)}{facts["parameters"]:,} parameters, {facts["trained_parameters"]:,} of them trained.
 
 ```python
 from genrec import Recommender
@@ -43,3 +44,16 @@ It can recommend only items that were in the catalogue when it was trained.
 """,
         encoding="utf-8",
     )
+
+
+def _beside(facts: dict[str, Any]) -> str:
+    """Return what the model reads beside the codes, in words; empty for nothing."""
+    bridge = facts.get("bridge")
+    if bridge is None:
+        return ""
+    parts = []
+    if bridge["items"]:
+        parts.append(f"{bridge['items']} vectors of items")
+    if bridge["user"]:
+        parts.append(f"vectors of users by {bridge['user']}")
+    return f"Beside the codes it reads {' and '.join(parts)}. "

@@ -35,6 +35,7 @@ from genrec.training import memory
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Augmentation, BatchPlan
 from genrec.training.bridging import with_bridge
+from genrec.training.candidate_objective import HIT, question_figures, with_question
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
@@ -109,7 +110,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         inputs=inputs,
         facts={"seconds": seconds},
     ) as partial:
-        _save(learner, partial, log, dense)
+        _save(learner, partial, log, dense, _best_by(config))
     shutil.rmtree(checkpoints)
     return folder
 
@@ -177,8 +178,10 @@ def fit(
         learner.trained,
         _arguments(config, runtime, checkpoints, steps),
         plan,
-        objective,
-        lambda: validate(model, objective, examples),
+        with_question(objective, model, config, runtime.seed),
+        lambda: (
+            validate(model, objective, examples) | question_figures(model, examples, runtime.seed)
+        ),
         WeightAverage(
             nn.ModuleDict({"model": learner.trained, **objective.beside}), config.average_decay
         ),
@@ -229,7 +232,7 @@ def _arguments(
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="ndcg@10",
+        metric_for_best_model=_best_by(config),
         greater_is_better=True,
         logging_steps=max(1, every // 4),
         # A loss that is no number stops the training instead, see divergence.
@@ -268,6 +271,11 @@ def _memory(learner: Learner, config: TrainConfig, runtime: Runtime) -> memory.M
     )
 
 
+def _best_by(config: TrainConfig) -> str:
+    """Return the figure of validation that chooses the checkpoint."""
+    return HIT if config.bridge.candidates == 1 else "ndcg@10"
+
+
 def _sample(examples: Histories, users: int, seed: int) -> Histories:
     """Return at most so many examples, drawn at random by seed, in their old order."""
     if len(examples) <= users:
@@ -293,7 +301,11 @@ def _claim(checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, 
 
 
 def _save(
-    learner: Learner, folder: Path, log: list[dict[str, Any]], dense: DenseTerm | None
+    learner: Learner,
+    folder: Path,
+    log: list[dict[str, Any]],
+    dense: DenseTerm | None,
+    best_by: str,
 ) -> None:
     """Write the adapter (if any), the merged model, the log, its plot and the card."""
     model = learner.model
@@ -306,9 +318,9 @@ def _save(
         if model.bridge is not None:
             model.bridge.soft.attach(merged)
     best = max(
-        (entry for entry in log if "eval_ndcg@10" in entry),
+        (entry for entry in log if f"eval_{best_by}" in entry),
         default={},
-        key=lambda entry: entry["eval_ndcg@10"],
+        key=lambda entry: entry[f"eval_{best_by}"],
     )
     model.facts["validation"] = {
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name

@@ -22,6 +22,7 @@ from transformers import (
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
 from genrec.training.bridging import load_soft_tokens, save_soft_tokens
+from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
 
@@ -54,7 +55,7 @@ class CodeTrainer(Trainer):
         model: nn.Module,
         args: TrainingArguments,
         plan: BatchPlan,
-        objective: Objective,
+        objective: Objective | CandidateObjective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
         row_learning_rate: float | None,
@@ -242,7 +243,7 @@ class LossTerms(TrainerCallback):
 class ThroughputCallback(TrainerCallback):
     """Adds tokens per second and the share of padding to every log line."""
 
-    def __init__(self, plan: BatchPlan, objective: Objective) -> None:
+    def __init__(self, plan: BatchPlan, objective: Objective | CandidateObjective) -> None:
         self._plan = plan
         self._levels = objective.item_tokens.shape[1]
         self._started = 0.0

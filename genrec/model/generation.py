@@ -20,6 +20,9 @@ def with_generation(model: GenerativeModel, folder: Path) -> GenerativeModel:
     The weights know codes, not items, and a generation only gives codes that the trained index
     has. Items that came after training have no training events: their count is 0.
 
+    With a bridge, the language model reads the soft tokens of the generation from then on; load
+    the model again for those it was trained with.
+
     Args:
         model: A trained model as it was loaded, so that what was removed and came back is known
             by its training events.

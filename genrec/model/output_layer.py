@@ -71,3 +71,15 @@ def output_bias(model: Any) -> Tensor | None:  # noqa: ANN401
     if beside is None:
         return own
     return beside[0] if own is None else own + beside[0]
+
+
+def full_logits(model: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    """Return the logits of all words, float32[..., vocabulary], of last hidden states.
+
+    Args:
+        model: A causal language model.
+        hidden: float[..., hidden].
+    """
+    logits: Tensor = model.get_output_embeddings()(hidden).float()
+    softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
+    return softcap * torch.tanh(logits / softcap) if softcap else logits

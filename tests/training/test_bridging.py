@@ -11,18 +11,24 @@ from safetensors.torch import load_file, save_file
 
 from genrec import Recommender, artifacts
 from genrec.config import Recipe
+from genrec.data.catalog import Catalog
 from genrec.decoding.engine import TorchEngine
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, ConfigError, DataError
 from genrec.model.bridge import BridgedPrompts
 from genrec.model.code_head import CodeHead
+from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import item_token_table
 from genrec.runtime import Runtime
+from genrec.semantic_ids.item_index import ItemIndex
+from genrec.serving.engines import load_ranker
 from genrec.training import train
 from genrec.training.batches import IGNORED
 from genrec.training.objectives import Objective
+from tests.tiny_run import invoke
+from tests.tiny_run import trained as trained_run
 from tests.training.bridged_run import user_model, write_run
 from tests.training.test_train import SCRATCH, tiny_language_model
 
@@ -138,6 +144,12 @@ def test_the_search_finds_what_brute_force_over_hand_made_embeddings_finds(train
         np.testing.assert_allclose(scores[ranking.items], ranking.scores, atol=2e-4)
 
 
+def test_other_engines_refuse_a_bridge(trained):
+    run, _ = trained
+    with pytest.raises(ConfigError, match="set runtime.engine to torch"):
+        load_ranker(run / "model", Runtime(device="cpu", engine="vllm"))
+
+
 def test_what_is_loaded_equals_what_was_saved_and_the_folder_serves_alone(trained, tmp_path):
     run, _ = trained
     model = GenerativeModel.load(run / "model", device=CPU)
@@ -199,6 +211,42 @@ def test_training_reads_streams_as_serving_does(trained):
                 states[row, 0], expected.last_hidden_state[0, -1], rtol=1e-3, atol=1e-4
             )
     assert last.tolist() == [2, 8, 5]
+
+
+def test_items_of_a_generation_get_the_vectors_of_their_like(trained, tmp_path):
+    run, _ = trained
+    old = GenerativeModel.load(run / "model", device=CPU)
+    # Item 3 goes, and two come: one at its codes, one whose last code only item 3 had below 0.
+    keep = [row for row in range(24) if row != 3]
+    codes = np.vstack([old.index.codes[keep], [0, 3], [5, 3]]).astype(np.int32)
+    new = pl.DataFrame({"item_id": ["n0", "n1"], "title": ["", ""], "text": ["", ""]})
+    root = old.facts["index_digest"]
+    with artifacts.writing(
+        tmp_path / "1", "index", facts={"generation": 1, "root": root}
+    ) as partial:
+        ItemIndex(codes, (6, 4), {}, shared=True).save(partial)
+        Catalog(pl.concat([old.catalog.table[keep], new])).save(partial)
+    history = np.asarray([4, 9, 10], dtype=np.int32)
+    [expected] = GenerativeRanker(old, beam=24, new_item_weight=0.0).rank([history], 24)
+    grown = with_generation(old, tmp_path / "1")
+    assert grown.bridge is not None
+    ranker = GenerativeRanker(grown, beam=25, new_item_weight=0.0)
+    [found] = ranker.rank([history - 1], 25)
+    scores = {int(row): float(score) for row, score in zip(*_pairs(found), strict=True)}
+    for row, score in zip(*_pairs(expected), strict=True):
+        assert scores[23 if row == 3 else int(row) - int(row > 3)] == pytest.approx(score, abs=1e-4)
+    # The user's vector passes over items that SASRec never saw; the prompt does not.
+    with_new = np.asarray([3, 23, 8, 9], dtype=np.int32)
+    states = grown.bridge.user_states([with_new, history - 1], on_the_way=False)
+    np.testing.assert_allclose(states[0], states[1], atol=1e-6)
+    on_the_way = grown.bridge.user_states([with_new, history - 1], on_the_way=True)
+    np.testing.assert_allclose(on_the_way[0][[0, 1, 3, 4]], on_the_way[1], atol=1e-6)
+    np.testing.assert_array_equal(on_the_way[0][1], on_the_way[0][2])
+    assert len(ranker.rank([with_new], 5)[0].items) == 5
+
+
+def _pairs(ranking):
+    return ranking.items.tolist(), ranking.scores.tolist()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -270,6 +318,18 @@ def test_a_frozen_language_model_learns_projections_and_code_rows_only(
     for name, value in before.items():
         torch.testing.assert_close(after[name][: len(value)], value, rtol=0, atol=0)
     assert len(after["model.embed_tokens.weight"]) > words
+
+
+def test_the_command_makes_joint_vectors_and_serves_the_bridge(tmp_path):
+    run = trained_run(tmp_path / "run", "train.bridge.items=true", "train.bridge.user=true")
+    assert set(artifacts.read_manifest(run / "model").inputs) == {"dataset", "index", "cf", "joint"}
+    assert (
+        "joint vectors of items and vectors of users by sasrec"
+        in (run / "model" / "README.md").read_text()
+    )
+    done = invoke("recommend", run, "-q")
+    assert done.exit_code == 0, done.stderr
+    assert "align: fresh" in invoke("run", run, "--dry-run").stderr
 
 
 def test_clear_errors(tmp_path, cycle_dataset, small_index):

@@ -1,0 +1,155 @@
+"""The question of A-LLMRec's paper: which of some titles does this customer choose next?
+
+Each watched and each candidate title is followed by the item's soft token, and the user's soft
+token comes first (Kim et al., KDD 2024, figure 3). The answer is the title of the item, in words.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from genrec.data.catalog import Catalog
+from genrec.errors import ConfigError
+from genrec.model.bridge import Bridge
+
+
+@dataclass(frozen=True)
+class QuestionTexts:
+    """The words of the question, kept in the model folder.
+
+    Attributes:
+        before_user: Before the user's soft token; left out with it.
+        before_history: Before the titles of the history.
+        before_candidates: Before the titles to choose from.
+        after: Before the answer.
+        between: Between two titles.
+    """
+
+    before_user: str = "This customer: "
+    before_history: str = "\nThey chose, oldest first: "
+    before_candidates: str = "\nThey choose one of these next: "
+    after: str = "\nIt is: "
+    between: str = "; "
+
+
+@dataclass(frozen=True)
+class CandidateQuestion:
+    """Turns a history and candidates into token ids.
+
+    Attributes:
+        bridge: The soft tokens.
+        texts: The words.
+        parts: Token ids of each of the words.
+        titles: Token ids of the title of every catalogue row.
+        start: Token id that a sequence starts with.
+        end: Token id that ends an answer.
+        max_history: Newest items that are read.
+    """
+
+    bridge: Bridge
+    texts: QuestionTexts
+    parts: dict[str, NDArray[np.int64]]
+    titles: list[NDArray[np.int64]]
+    start: int
+    end: int
+    max_history: int
+
+    @classmethod
+    def build(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        catalog: Catalog,
+        bridge: Bridge,
+        texts: QuestionTexts,
+        *,
+        max_history: int = 10,
+        title_tokens: int = 24,
+    ) -> "CandidateQuestion":
+        """Write the question for a tokenizer.
+
+        Args:
+            tokenizer: Of the language model.
+            catalog: The items.
+            bridge: The soft tokens.
+            texts: The words.
+            max_history: Newest items that are read.
+            title_tokens: Longer titles are cut.
+
+        Raises:
+            ConfigError: When the tokenizer knows no words, or no token that ends a text.
+        """
+        end = tokenizer.eos_token_id
+        if end is None:
+            raise ConfigError(
+                "the question about titles needs a language model that knows words and a token "
+                "that ends a text; set train.language_model, or train.bridge.candidates: 0."
+            )
+        start = tokenizer.bos_token_id
+        encoded = tokenizer(list(catalog.titles), add_special_tokens=False)["input_ids"]
+        return cls(
+            bridge,
+            texts,
+            {
+                name: np.asarray(tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+                for name, text in asdict(texts).items()
+            },
+            [np.asarray(title[:title_tokens], dtype=np.int64) for title in encoded],
+            int(end if start is None else start),
+            int(end),
+            max_history,
+        )
+
+    def prompts(
+        self, histories: Sequence[NDArray[np.int32]], candidates: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.int64]]:
+        """Return the question of each history as token ids.
+
+        Args:
+            histories: Catalogue rows, oldest first.
+            candidates: Catalogue rows to choose from, in the order they are shown.
+        """
+        read = [np.asarray(history)[-self.max_history :] for history in histories]
+        users: list[NDArray[np.int64] | None] = [None] * len(read)
+        if self.bridge.user_model is not None:
+            states = np.concatenate(self.bridge.user_states(read, on_the_way=False))
+            users = list(self.bridge.soft.register("users", states)[:, None])
+        return [self._prompt(*each) for each in zip(users, read, candidates, strict=True)]
+
+    def _prompt(
+        self,
+        user: NDArray[np.int64] | None,
+        history: NDArray[np.int32],
+        candidates: NDArray[np.int32],
+    ) -> NDArray[np.int64]:
+        parts = [np.asarray([self.start], dtype=np.int64)]
+        if user is not None:
+            parts += [self.parts["before_user"], user]
+        parts += [self.parts["before_history"], *self._listed(history)]
+        parts += [self.parts["before_candidates"], *self._listed(candidates), self.parts["after"]]
+        return np.concatenate(parts)
+
+    def _listed(self, rows: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+        """Return titles with their soft tokens, and what stands between two."""
+        listed: list[NDArray[np.int64]] = []
+        for place, row in enumerate(rows.tolist()):
+            listed += [self.parts["between"]] if place else []
+            listed.append(self.titles[row])
+            if self.bridge.has_items:
+                listed.append(self.bridge.soft.ids("items", np.asarray([row])))
+        return listed
+
+    def answer(self, row: int) -> NDArray[np.int64]:
+        """Return the title of an item and the end, token ids."""
+        return np.append(self.titles[row], self.end)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return {
+            "texts": asdict(self.texts),
+            "max_history": self.max_history,
+            "title_tokens": max(map(len, self.titles), default=0),
+        }

@@ -1,0 +1,224 @@
+"""The question about titles: its words, its loss and its answers, against transformers' own."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from genrec.config import Recipe
+from genrec.decoding.candidate_chooser import CandidateChooser, title_scores
+from genrec.errors import ConfigError, RequestError
+from genrec.evaluation.candidate_test import chooser_of, draw_candidates, hit_at_1
+from genrec.model.candidate_question import QuestionTexts
+from genrec.model.code_head import CodeHead
+from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import item_token_table
+from genrec.runtime import Runtime
+from genrec.training import train
+from genrec.training.batches import IGNORED
+from genrec.training.candidate_objective import CandidateObjective
+from genrec.training.objectives import Objective
+from tests.training.bridged_run import user_model, write_run
+from tests.training.test_train import SCRATCH, tiny_language_model
+
+CPU = torch.device("cpu")
+RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)
+
+
+def recipe(folder, index, **changes):
+    settings = {
+        "language_model": str(tiny_language_model(folder / "lm", index)),
+        "form": "instruction",
+        "max_steps": 3,
+        "batch_tokens": 160,
+        "learning_rate": 1e-2,
+        "evaluations": 1,
+        "validation_users": 12,
+        "max_history": 8,
+        "bridge": {"items": True, "user": True, "candidates": 1.0, "candidate_items": 4},
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
+    }
+    return Recipe.model_validate({"train": settings | changes})
+
+
+def with_an_end(folder):
+    """Give the tiny language model's tokenizer a token that ends a text."""
+    path = folder / "lm" / "tokenizer_config.json"
+    body = json.loads(path.read_text()) | {"eos_token": "<unknown>"}
+    path.write_text(json.dumps(body))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, module_dataset, module_index):
+    folder = tmp_path_factory.mktemp("question")
+    settings = recipe(folder, module_index)
+    with_an_end(folder)
+    made = write_run(folder / "run", module_dataset, module_index)
+    train.run(made, settings, RUNTIME)
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return GenerativeModel.load(run / "model", device=CPU)
+
+
+def question_of(model):
+    return CandidateChooser(model).question
+
+
+def test_the_prompt_is_the_papers(model):
+    question, bridge, encode = question_of(model), model.bridge, model.tokenizer.encode
+    [prompt] = question.prompts(
+        [np.asarray([3, 4], dtype=np.int32)], [np.asarray([9, 5], dtype=np.int32)]
+    )
+
+    def words(text):
+        return encode(text, add_special_tokens=False)
+
+    def item(row):
+        return [*words(f"thing number {row}"), int(bridge.soft.ids("items", np.asarray(row)))]
+
+    states = bridge.user_states([np.asarray([3, 4], dtype=np.int32)], on_the_way=False)
+    texts = QuestionTexts()
+    assert prompt.tolist() == [
+        model.tokenizer.bos_token_id,
+        *words(texts.before_user), bridge.soft.register("users", states[0])[0],
+        *words(texts.before_history), *item(3), *words(texts.between), *item(4),
+        *words(texts.before_candidates), *item(9), *words(texts.between), *item(5),
+        *words(texts.after),
+    ]  # fmt: skip
+    assert question.answer(9).tolist() == [*words("thing number 9"), model.tokenizer.eos_token_id]
+
+
+def test_scores_of_titles_are_those_of_each_alone(model):
+    question = question_of(model)
+    [prompt] = question.prompts([np.asarray([3], np.int32)], [np.asarray([9, 5], np.int32)])
+    answers = [question.answer(9), question.answer(5)[1:], question.answer(12)[-1:]]
+    found = title_scores(model.language_model, prompt, answers)
+    for answer, score in zip(answers, found, strict=True):
+        tokens = torch.from_numpy(np.concatenate([prompt, answer]))[None]
+        with torch.no_grad():
+            steps = model.language_model(input_ids=tokens).logits[0].log_softmax(-1)
+        at = len(prompt) - 1 + np.arange(len(answer))
+        assert score == pytest.approx(float(steps[at, answer].sum()), abs=1e-4)
+
+
+def test_candidates_are_ranked_by_their_titles_and_only_they(model):
+    chooser = CandidateChooser(model)
+    histories = [np.asarray(rows, dtype=np.int32) for rows in ([], [3, 4])]
+    candidates = [np.asarray(rows, dtype=np.int32) for rows in ([7, 2, 20], [5, 6])]
+    rankings = chooser.rank(histories, candidates)
+    for ranking, rows, prompt in zip(
+        rankings, candidates, chooser.question.prompts(histories, candidates), strict=True
+    ):
+        assert sorted(ranking.items) == sorted(rows)
+        alone = {
+            row: title_scores(model.language_model, prompt, [chooser.question.answer(row)])[0]
+            for row in rows.tolist()
+        }
+        assert ranking.items.tolist() == sorted(alone, key=alone.__getitem__, reverse=True)
+
+
+def objective_of(model, **changes):
+    table = torch.from_numpy(item_token_table(model.vocabulary, model.index))
+    inner = Objective(
+        model=model.language_model,
+        head=CodeHead(model.language_model, model.vocabulary),
+        prompts=model.prompts,
+        item_tokens=table,
+        pad_token=model.pad_token,
+    )
+    settings = {"weight": 1.0, "candidates": 4, "batch_tokens": 1000, "seed": 0}
+    return CandidateObjective(inner, question_of(model), **{**settings, **changes})
+
+
+ITEMS = torch.tensor([[3, 4, 5, IGNORED], [7, IGNORED, IGNORED, IGNORED], [9, 10, 11, 12]])
+
+
+def test_the_loss_is_that_of_transformers_on_the_title(model):
+    objective = objective_of(model)
+    tokens, targets = objective.examples(ITEMS.numpy())
+    assert len(tokens) == 3
+    total, count = 0.0, 0
+    for row, (own, wanted) in enumerate(zip(tokens, targets, strict=True)):
+        end = int((wanted != IGNORED).nonzero()[0][-1]) + 1
+        read = np.append(own[:end], wanted[end - 1])
+        labels = np.append([IGNORED], wanted[:end])
+        last = int(ITEMS[row][ITEMS[row] != IGNORED][-1])
+        answer = objective.question.answer(last)
+        assert labels[labels != IGNORED].tolist() == answer.tolist()
+        with torch.no_grad():
+            loss = model.language_model(
+                input_ids=torch.from_numpy(read)[None], labels=torch.from_numpy(labels)[None]
+            ).loss
+        total, count = total + float(loss) * len(answer), count + len(answer)
+    with torch.no_grad():
+        assert float(objective.loss(ITEMS)) == pytest.approx(total / count, rel=1e-4)
+        both = float(objective_of(model, weight=0.25).loss(ITEMS))
+        expected = 0.75 * float(objective.objective.loss(ITEMS)) + 0.25 * total / count
+        assert both == pytest.approx(expected, rel=1e-4)
+
+
+def test_candidates_of_a_batch_are_drawn_anew_but_the_same_again(model):
+    objective = objective_of(model)
+    first, again = (objective.examples(ITEMS.numpy())[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = objective_of(model, seed=1).examples(ITEMS.numpy())[0]
+    assert first.shape != other.shape or not np.array_equal(first, other)
+    for row, generator in ((np.asarray([3, 4, 5]), np.random.default_rng(n)) for n in range(20)):
+        choices = objective._choices(row.astype(np.int32), generator)
+        assert len(set(choices)) == 4
+        assert 5 in choices
+        assert not {3, 4} & set(choices.tolist())
+
+
+def test_no_more_questions_than_fit(model):
+    wide = objective_of(model).examples(ITEMS.numpy())[0]
+    few = objective_of(model, batch_tokens=2 * wide.shape[1]).examples(ITEMS.numpy())[0]
+    assert len(few) == 2
+    assert len(objective_of(model, batch_tokens=1).examples(ITEMS.numpy())[0]) == 1
+
+
+def test_the_checkpoint_is_chosen_by_the_question_and_the_folder_answers_the_same(
+    run, model, module_dataset
+):
+    log = json.loads((run / "model" / "training.json").read_text())
+    [logged] = [entry["eval_hit@1_of_candidates"] for entry in log if "eval_loss" in entry]
+    assert model.facts["validation"]["hit@1_of_candidates"] == logged
+    examples = train._sample(module_dataset.histories("validation"), 12, RUNTIME.seed)
+    candidates = draw_candidates(examples, 24, RUNTIME.seed, 4)
+    assert hit_at_1(CandidateChooser(model).rank, examples, candidates) == logged
+
+
+def test_drawn_candidates_and_other_models_among_them(module_dataset):
+    examples = module_dataset.histories("test")
+    candidates = draw_candidates(examples, 24, seed=0, count=20)
+    for place, rows in enumerate(candidates):
+        target = examples.target[place]
+        others = set(rows.tolist()) - {target}
+        assert target in rows
+        assert len(others) == min(19, 24 - len(set(examples[place].tolist()) | {target}))
+        assert not others & set(examples[place].tolist())
+    model = user_model("lightgcn", 24)
+    found = chooser_of(model, 24)([examples[0]], candidates[:1])[0].items[0]
+    scores = model.user_vectors([examples[0]])[0] @ model.items.T
+    assert found == max(candidates[0].tolist(), key=scores.__getitem__)
+
+
+def test_clear_errors(tmp_path, cycle_dataset, small_index, model):
+    made = write_run(tmp_path / "run", cycle_dataset, small_index)
+    asked = {"candidates": 0.5}
+    for changes in (
+        {"bridge": asked},
+        {"form": "stream", "bridge": {"items": True, **asked}},
+        {"language_model": None, "scratch": SCRATCH, "bridge": {"items": True, **asked}},
+    ):
+        with pytest.raises(ConfigError, match=r"train.bridge.candidates is 0.5, but the question"):
+            train.run(made, recipe(tmp_path, small_index, **changes), RUNTIME)
+    with pytest.raises(ConfigError, match="ends a text"):
+        train.run(made, recipe(tmp_path, small_index), RUNTIME)
+    del model.facts["question"]
+    with pytest.raises(RequestError, match="not trained to choose"):
+        CandidateChooser(model)
