@@ -73,7 +73,7 @@ def test_learns_the_circle_and_the_folder_serves_alone(run_folder, cycle_dataset
     assert model.item_counts.tolist() == cycle_dataset.item_counts.tolist()
     log = json.loads((alone / "training.json").read_text())
     assert any("tokens_per_second" in entry for entry in log)
-    costs = [(entry["tokens_read"], entry["train_seconds"]) for entry in log if "eval_loss" in entry]
+    costs = [(at["tokens_read"], at["train_seconds"]) for at in log if "eval_loss" in at]
     assert costs == sorted(costs) and costs[0][0] > 0
     assert all(0 <= entry["padding_share"] < 1 for entry in log if "padding_share" in entry)
     assert {"eval_accuracy_1", "eval_accuracy_2", "eval_ndcg@10"} <= set().union(*log)
