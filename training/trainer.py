@@ -167,10 +167,11 @@ class ThroughputCallback(TrainerCallback):
         for reader in _readers(objective.model):
             reader.register_forward_pre_hook(self._count, with_kwargs=True)
 
-    def _count(self, reader: nn.Module, _given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _count(self, reader: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Count what is about to be read, given as token ids [B, T] or as vectors [B, T, d]."""
         if reader.training:
-            read = named["input_ids"] if "input_ids" in named else named["inputs_embeds"]
+            ways = (*given, named.get("input_ids"), named.get("inputs_embeds"))
+            read = next(way for way in ways if way is not None)
             self._tokens += int(read.shape[0] * read.shape[1])
 
     def on_train_begin(
