@@ -1,30 +1,25 @@
-import importlib
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from genrec import artifacts
-from genrec.data.dataset import Dataset
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError
 from genrec.evaluation.predictions import Predictions
-from tests.tiny_run import invoke
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-quality, content, measure, page, plans, runs, summary = (
-    importlib.import_module(f"quality{name}")
-    for name in ("", "_content", "_measure", "_page", "_plan", "_runs", "_summary")
+from tests.quality_world import (
+    PLAN,
+    StepError,
+    changed_plan,
+    content,
+    measure,
+    page,
+    plans,
+    quality,
+    summary,
 )
-StepError = importlib.import_module("flow_runs").StepError
-sys.path.remove(str(BENCHMARKS))
 
-PLAN = plans.read_plan(quality.PLAN)
 TABLES = [(name, set_name, row) for name, table in PLAN.tables.items()
           for set_name in [*table.sets, "store"] for row in table.rows]  # fmt: skip
 MACHINE = {"cpu": "c", "cores": 2, "memory_gib": 1, "python": "3", "torch": "2", "genrec": "0"}
@@ -68,17 +63,6 @@ def test_a_seed_after_the_other_and_cheap_rows_first():
     assert [job.key for job in chosen] == [
         ("games", "standard", "sasrec", 44), ("games", "standard", "stream", 44),
     ]  # fmt: skip
-
-
-def changed_plan(**changes):
-    values = PLAN.model_dump()
-    for path, value in changes.items():
-        *steps, last = path.split("__")
-        place = values
-        for step in steps:
-            place = place[step]
-        place[last] = value
-    return plans.Plan.model_validate(values)
 
 
 def test_a_digest_follows_the_settings_that_matter():
@@ -328,93 +312,3 @@ def test_wrong_words_are_refused(words, message, capsys, tmp_path):
     with pytest.raises(SystemExit):
         quality.main([*words, "--runs", str(tmp_path), "--results", str(tmp_path)])
     assert message in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Return what measures rows of the store by the verbs themselves, and the verbs it called."""
-    called = []
-
-    def call(command):
-        _, verb, folder, *rest = command
-        called.append((verb, Path(folder).name))
-        done = invoke(verb, folder, *rest)
-        assert done.exit_code == 0, done.stderr
-        return 0.0
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(runs, "call", call)
-    folder = tmp_path_factory.mktemp("quality")
-    place = runs.Place(folder, settings=("runtime.threads=1", "runtime.dtype=float32"))
-
-    def made(row, protocol="standard", seed=42, plan=PLAN, **changes):
-        where = runs.Place(**{**place.__dict__, **changes})
-        job = plan.job("store", protocol, row, seed)
-        called.clear()
-        run_folder = runs.run(job, where.recipe(job, None), where)
-        return measure.measure(job, run_folder), [verb for verb, _ in called]
-
-    yield made, folder
-    patch.undo()
-
-
-def test_rows_share_what_fits_and_make_the_rest(store):
-    made, folder = store
-    job = PLAN.job("store", "standard", "sasrec", 42)
-    place = runs.Place(folder)
-    assert runs.lacks_cf(job, job.recipe, place)
-    figures, verbs = made("sasrec")
-    assert verbs == ["data", "cf", "recommend", "evaluate"]
-    assert figures["examples"] == 300 and figures["parameters"] > 1000
-    assert not runs.lacks_cf(job, job.recipe, place)
-    assert made("sasrec")[1] == []
-    assert made("popularity")[1] == ["recommend", "evaluate"]
-    figures, verbs = made("stream")
-    assert verbs == ["embed", "index", "train", "recommend", "evaluate"]
-    assert figures["curve"][-1]["tokens"] == figures["tokens_read"] > 1000
-    assert (
-        len(figures["curve"])
-        == PLAN.job("store", "standard", "stream", 42).recipe.train.evaluations
-    )
-    # The same model under another protocol, and another model on the same codes.
-    assert made("stream", "seen-kept")[1] == ["recommend", "evaluate"]
-    assert made("stream-teacher")[1] == ["train", "recommend", "evaluate"]
-    assert "data" in made("popularity", seed=43)[1]
-    figures, verbs = made("content_knn")
-    assert verbs == ["evaluate"]  # its lists are made here, of the vectors of the other rows
-    assert figures["recall@10"] > 0 and figures["history"] == "all"
-
-
-def test_a_prepared_run_is_taken_where_it_fits(store, tmp_path):
-    made, folder = store
-    prepared = {"store": [folder / "store-sasrec-seed42"]}
-    assert made("sasrec", runs=tmp_path / "a", prepared=prepared)[1] == ["recommend", "evaluate"]
-    first, second = (folder / "store-sasrec-seed42", tmp_path / "a" / "store-sasrec-seed42")
-    for name in ("dataset", "cf"):
-        assert artifacts.verify(second / name).digest == artifacts.verify(first / name).digest
-    tuned = changed_plan(sets__store__last_word__cf={"dimensions": 16, "layers": 1, "epochs": 2})
-    verbs = made("sasrec", plan=tuned, runs=tmp_path / "b", prepared=prepared)[1]
-    assert verbs == ["cf", "recommend", "evaluate"]
-    fewer = changed_plan(recipe__cf={"models": ["item_knn"]})
-    for row, verbs in (("item_knn", []), ("lightgcn", ["cf"])):
-        other = {"store": [tmp_path / "c" / "store-item_knn-seed42"]}
-        if row == "item_knn":
-            made(row, plan=fewer, runs=tmp_path / "c", prepared={})
-        found = made(row, runs=tmp_path / f"d-{row}", prepared=other)[1]
-        # A cf folder may lack models that the row has no use for, but not its own.
-        assert found == [*verbs, "recommend", "evaluate"]
-
-
-def test_users_of_whom_nothing_was_learned(store):
-    made, folder = store
-    figures, _ = made("popularity", "cold-users")
-    dataset = Dataset.load(folder / "store-cold-users-popularity-seed42" / "dataset")
-    order = np.argsort(-dataset.item_counts, kind="stable")
-    trained = set(dataset.train.user.tolist())
-    test = dataset.histories("test")
-    cold = [place for place in range(len(test)) if int(test.user[place]) not in trained]
-    assert figures["examples"] == len(cold) < len(test)
-    hits = [int(test.target[place]) in order[~np.isin(order, test[place])][:50] for place in cold]
-    assert figures["recall@50"] == pytest.approx(np.mean(hits))
-    figures, _ = made("popularity", "cold-items")
-    assert figures["recall@50"] == 0.0  # it never saw them
