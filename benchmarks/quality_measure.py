@@ -45,15 +45,20 @@ def measure(job: Job, folder: Path) -> Record:
     ends = [f"{name}{end}" for name in WITH_INTERVAL for end in ("_low", "_high")]
     record = {name: found[name] for name in (*METRICS, *ends) if name in found}
     record |= {"examples": found["examples"], "list_seconds": round(row["seconds"], 2)}
-    if row["model"] == "genrec":
-        return record | {"history": job.recipe.train.max_history} | _of_model(folder / "model")
     name = str(row["model"])
-    record |= {"history": job.recipe.cf.max_history if name == "sasrec" else "all"}
-    if name == "popularity":
-        record["history"] = "none"
-    elif name == "transition":
-        record["history"] = 1
-    return record | _of_baseline(folder / "cf", name)
+    record["history"] = _history(name, job)
+    return record | (_of_model(folder / "model") if name == "genrec" else _of_cf(folder, name))
+
+
+def _history(model: str, job: Job) -> int | str:
+    """Return how many of the newest items of a history a model reads."""
+    read: dict[str, int | str] = {
+        "popularity": "none",
+        "transition": 1,
+        "sasrec": job.recipe.cf.max_history,
+        "genrec": job.recipe.train.max_history,
+    }
+    return read.get(model, "all")
 
 
 def cold_users(folder: Path, model: str, job: Job) -> Record:
@@ -124,9 +129,10 @@ def _of_model(folder: Path) -> Record:
     return figures
 
 
-def _of_baseline(folder: Path, name: str) -> Record:
+def _of_cf(run_folder: Path, name: str) -> Record:
     if name not in TRAINED_BASELINES:
         return {}
+    folder = run_folder / "cf"
     body = json.loads((folder / TRAINED_BASELINES[name]).read_text(encoding="utf-8"))
     best = [entry for entry in body["epochs"] if entry["epoch"] == body["best_epoch"]]
     figures: Record = {"parameters": parameters(folder / f"{name}.safetensors")}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,8 @@ _APART = ("name", "seed", "serve", "runtime")
 # What makes two rows comparable; only a set or a protocol may say it.
 _OF_PROTOCOL = ("data", "evaluate", "recommend.users", "recommend.part", "recommend.k",
                 "recommend.exclude_seen")  # fmt: skip
-# Models of the cf stage that a section of their own is for.
-_CF_SECTIONS = {"item_knn": {"item_knn"}, "graph": {"lightgcn", "bpr"}}
+# Tables of the section cf that several models share; the others are named after theirs.
+_SHARED_IN_CF = {"graph": {"lightgcn", "bpr"}}
 
 
 class SetPlan(Section):
@@ -307,12 +307,27 @@ def digest_of(recipe: Recipe, lists: str) -> str:
 
 
 def wanted_cf(recipe: Recipe) -> set[str]:
-    """Return the models that the cf stage has to fit besides those it always fits."""
-    return set(recipe.cf.models) & {*recipe.recommend.models, recipe.cf.vectors}
+    """Return the models of ``cf.models`` that any other key of the recipe names."""
+    values = recipe.model_dump(mode="json", exclude={"cf": {"models"}})
+    return set(recipe.cf.models) & set(_texts(values))
+
+
+def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any value of a recipe
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def cf_settings(section: Mapping[str, Any], wanted: set[str]) -> Values:
     """Return the keys of the section cf that matter when only some models of it are wanted."""
-    left_out = {name for name, models in _CF_SECTIONS.items() if not models & wanted}
-    kept = {key: value for key, value in section.items() if key not in left_out}
+    kept = {
+        key: value
+        for key, value in section.items()
+        if not isinstance(value, Mapping) or _SHARED_IN_CF.get(key, {key}) & wanted
+    }
     return kept | {"models": sorted(wanted)}
