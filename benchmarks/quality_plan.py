@@ -55,9 +55,13 @@ class ProtocolPlan(Section):
 
 
 class RowPlan(Section):
-    """A model: the recipe keys in which it differs, and what makes its lists."""
+    """A model: the recipe keys in which it differs, and what makes its lists.
 
-    kind: Literal["baseline", "generative"]
+    ``generative`` rows name items code by code, alone or with help; ``dense`` ones score vectors of
+    items; ``baseline`` ones are what both shall beat.
+    """
+
+    kind: Literal["baseline", "generative", "dense"]
     minutes: float = Field(gt=0)
     extends: str | None = None
     lists: Literal["genrec", "content_knn"] = "genrec"

@@ -42,8 +42,8 @@ def test_every_row_is_a_recipe_of_one_model_under_its_protocol(table, set_name, 
     assert verbs[0] == "data" and verbs[-2:] == ["recommend", "evaluate"]
     if job.plan.lists == "genrec":
         assert len(recipe.recommend.models) == 1
-        assert (recipe.recommend.models == ["genrec"]) == ("train" in verbs)
-        assert (job.plan.kind == "generative") == ("train" in verbs)
+        assert (job.plan.kind == "generative") <= ("train" in verbs)
+        assert (job.plan.kind == "baseline") <= ("train" not in verbs)
     if set_name == "store":
         assert recipe.train.max_steps < 100
 
