@@ -50,6 +50,11 @@ class CandidateObjective:
         return self.objective.item_tokens
 
     @property
+    def model(self) -> nn.Module:
+        """The language model."""
+        return self.objective.model
+
+    @property
     def beside(self) -> dict[str, nn.Module]:
         """What is trained beside the language model, by name."""
         return self.objective.beside

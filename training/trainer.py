@@ -241,13 +241,26 @@ class LossTerms(TrainerCallback):
 
 
 class ThroughputCallback(TrainerCallback):
-    """Adds tokens per second and the share of padding to every log line."""
+    """Says in the log what the training has cost so far.
+
+    Every line gets ``tokens_read``, all tokens the model was trained on until then, with words of
+    prompts and padding, and ``train_seconds``, without the time of validations; both go on where
+    a stopped training was. Training lines get ``tokens_per_second`` and ``padding_share`` as well.
+    """
 
     def __init__(self, plan: BatchPlan, objective: Objective | CandidateObjective) -> None:
-        self._plan = plan
-        self._levels = objective.item_tokens.shape[1]
-        self._started = 0.0
-        self._step = 0
+        self._padding_share = plan.padding_share
+        self._tokens = self._logged = 0
+        self._seconds = self._started = 0.0
+        for reader in _readers(objective.model):
+            reader.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, reader: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Count what is about to be read, given as token ids [B, T] or as vectors [B, T, d]."""
+        if reader.training:
+            ways = (*given, named.get("input_ids"), named.get("inputs_embeds"))
+            read = next(way for way in ways if way is not None)
+            self._tokens += int(read.shape[0] * read.shape[1])
 
     def on_train_begin(
         self,
@@ -256,8 +269,12 @@ class ThroughputCallback(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Start the clock."""
-        self._started, self._step = time.perf_counter(), state.global_step
+        """Start the clock, where an earlier try stopped if there was one."""
+        known = [entry for entry in state.log_history if "tokens_read" in entry]
+        if known:
+            self._tokens = self._logged = int(known[-1]["tokens_read"])
+            self._seconds = float(known[-1]["train_seconds"])
+        self._started = time.perf_counter()
 
     def on_log(
         self,
@@ -267,17 +284,27 @@ class ThroughputCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Add the figures to training lines."""
-        if logs is None or "loss" not in logs or state.global_step <= self._step:
+        """Add the figures to lines of training and of validation."""
+        if logs is None or not {"loss", "eval_seconds"} & logs.keys():
             return
         now = time.perf_counter()
-        tokens = sum(
-            self._plan.rows_of(step) * self._plan.width_of(step) * self._levels
-            for step in range(self._step, state.global_step)
-        )
-        logs["tokens_per_second"] = tokens / (now - self._started)
-        logs["padding_share"] = self._plan.padding_share
-        state.log_history[-1].update(
-            tokens_per_second=logs["tokens_per_second"], padding_share=logs["padding_share"]
-        )
-        self._started, self._step = now, state.global_step
+        seconds = now - self._started - logs.get("eval_seconds", 0.0)
+        tokens = self._tokens - self._logged
+        self._seconds += seconds
+        self._started, self._logged = now, self._tokens
+        figures: dict[str, float] = {
+            "tokens_read": self._tokens,
+            "train_seconds": self._seconds,
+        }
+        if "loss" in logs and tokens:
+            figures["tokens_per_second"] = tokens / seconds
+            figures["padding_share"] = self._padding_share
+        logs.update(figures)
+        state.log_history[-1].update(figures)
+
+
+def _readers(language_model: Any) -> list[nn.Module]:  # noqa: ANN401 - any of transformers' models
+    """Return the parts of a language model that read tokens, whatever asks them to."""
+    if language_model.config.is_encoder_decoder:
+        return [language_model.get_encoder(), language_model.get_decoder()]
+    return [language_model.base_model]

@@ -56,6 +56,8 @@ def test_learns_the_circle_and_the_folder_serves_alone(run_folder, cycle_dataset
     assert model.item_counts.tolist() == cycle_dataset.item_counts.tolist()
     log = json.loads((alone / "training.json").read_text())
     assert any("tokens_per_second" in entry for entry in log)
+    costs = [(at["tokens_read"], at["train_seconds"]) for at in log if "eval_loss" in at]
+    assert costs == sorted(costs) and costs[0][0] > 0
     assert all(0 <= entry["padding_share"] < 1 for entry in log if "padding_share" in entry)
     assert {"eval_accuracy_1", "eval_accuracy_2", "eval_ndcg@10"} <= set().union(*log)
     assert (alone / "training.png").stat().st_size > 1000
@@ -139,6 +141,11 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(
         assert artifacts.sha256_of(killed / "model" / name) == artifacts.sha256_of(
             straight / "model" / name
         )
+    read = [
+        [entry["tokens_read"] for entry in json.loads(path.read_text()) if "eval_loss" in entry]
+        for path in (killed / "model" / "training.json", straight / "model" / "training.json")
+    ]
+    assert read[0] == read[1]
     if pretrained:
         name = "adapter/adapter_model.safetensors"
         assert artifacts.sha256_of(killed / "model" / name) == artifacts.sha256_of(
@@ -202,6 +209,28 @@ def test_codes_without_vectors_have_nothing_to_distil(run_folder):
     manifest.write_text(json.dumps(body))
     with pytest.raises(ConfigError, match="were not made from vectors"):
         train.run(run_folder, recipe(distillation_weight=0.5), RUNTIME)
+
+
+@pytest.mark.parametrize("form", ["stream", "instruction", "encoder-decoder"])
+def test_the_log_counts_every_token_that_is_read(form, run_folder, small_index, tmp_path):
+    """All histories have six training items of two codes, and fill a batch of ten rows."""
+    changes = {"max_steps": 3, "evaluations": 1, "crop_probability": 0.0, "item_dropout": 0.0}
+    if form == "encoder-decoder":
+        changes["scratch"] = SCRATCH | {"architecture": "encoder_decoder"}
+    if form == "instruction":
+        changes |= {"form": form, "language_model": str(tiny_language_model(tmp_path, small_index))}
+    folder = train.run(run_folder, recipe(**changes, batch_tokens=120), RUNTIME)
+    prompts = GenerativeModel.load(folder, device=CPU).prompts
+    # Rows are as wide as if every item of the history had what stands between two.
+    words = len(prompts.before) + len(prompts.after) + 5 * len(prompts.between)
+    row = {
+        "stream": 6 * 2,  # the start and all codes but the last
+        "instruction": words + 5 * 2 + 1,  # the prompt with five items, and a code of the sixth
+        "encoder-decoder": words + 5 * 2 + 2,  # the same for the encoder; start and code
+    }[form]
+    log = json.loads((folder / "training.json").read_text())
+    read = [entry["tokens_read"] for entry in log if "tokens_read" in entry]
+    assert read[-1] == 3 * 10 * row
 
 
 def test_new_rows_start_from_the_codebooks_of_the_index(tmp_path, cycle_dataset, small_index):
