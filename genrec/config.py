@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genrec.config_index import IndexConfig
+from genrec.config_reinforcement import ReinforcementConfig
 from genrec.config_section import Section, setting
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -271,6 +272,9 @@ class TrainConfig(Section):
     )
     gradient_checkpointing: bool = setting(False, "Trade time for memory.")
     report_to: list[str] = setting([], "Experiment trackers known to transformers.")
+    reinforcement: ReinforcementConfig = setting(
+        ReinforcementConfig(), "Learning from rewards afterwards; off unless it has steps."
+    )
 
 
 class RecommendConfig(Section):

@@ -16,6 +16,8 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from genrec import artifacts
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe, TrainConfig
+from genrec.config_reinforcement import ReinforcementConfig
+from genrec.config_section import Section
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.decoding.trie import PrefixTrie
@@ -37,8 +39,10 @@ from genrec.training.learner import Learner, prepare
 from genrec.training.lora import merge
 from genrec.training.objectives import Objective
 from genrec.training.progress import TrainingProgress
+from genrec.training.reinforcement import CUTOFFS, PHASE, reinforce
 from genrec.training.teacher import Teacher
-from genrec.training.trainer import CodeTrainer
+from genrec.training.trainer import CodeTrainer, ThroughputCallback
+from genrec.training.tuned import tuned_once
 from genrec.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -70,7 +74,9 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     runtime.start()
     learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest}, codebooks)
     checkpoints = run_folder / "model.checkpoint"
-    _claim(checkpoints, config, runtime.seed, inputs)
+    # Other settings for rewards leave the training on events as it is.
+    events_only = config.model_copy(update={"reinforcement": ReinforcementConfig()})
+    _claim(checkpoints, events_only, runtime.seed, inputs)
     started = time.perf_counter()
     log = fit(learner, config, dataset, runtime, checkpoints, teacher)
     seconds = time.perf_counter() - started
@@ -105,21 +111,40 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train until the plan ends or validation stops getting better; keep the best weights.
 
+    When the recipe says so, it then learns from rewards, and the better of both is kept.
+
     Returns:
         The training log: one entry a logged step or validation.
     """
-    model = learner.model
-    device = runtime.torch_device()
-    plan = BatchPlan(
+    objective = _objective(learner, config, teacher)
+    examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
+
+    def learn() -> list[dict[str, Any]]:
+        return _learn_events(learner, objective, config, dataset, examples, runtime, checkpoints)
+
+    settings = config.reinforcement
+    log = tuned_once(learner, checkpoints / "tuned", learn, keep=settings.steps > 0)
+    if not settings.steps:
+        return log
+    folder = checkpoints / PHASE
+    _claim(folder, settings, runtime.seed, {})
+    return log + reinforce(
+        learner,
+        objective,
+        settings,
         dataset.sequences(),
-        epochs=config.epochs,
-        batch_items=max(1, config.batch_tokens // model.index.levels),
-        augmentation=Augmentation(config.max_history, config.crop_probability, config.item_dropout),
-        seed=runtime.seed,
+        _arguments(config, runtime, folder, settings.steps),
+        lambda: validate(learner.model, objective, examples, cutoffs=CUTOFFS),
+        quiet=runtime.quiet,
     )
-    steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
+
+
+def _objective(learner: Learner, config: TrainConfig, teacher: Teacher | None) -> Objective:
+    """Return what the model is trained to do."""
+    model = learner.model
+    device = next(model.language_model.parameters()).device
     kind = EncoderDecoderObjective if model.is_encoder_decoder else Objective
-    objective = kind(
+    return kind(
         model=model.language_model,
         head=CodeHead(model.language_model, model.vocabulary),
         prompts=model.prompts,
@@ -129,7 +154,27 @@ def fit(
         teacher=teacher,
         teacher_weight=config.teacher_weight,
     )
-    examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
+
+
+def _learn_events(
+    learner: Learner,
+    objective: Objective,
+    config: TrainConfig,
+    dataset: Dataset,
+    examples: Histories,
+    runtime: Runtime,
+    checkpoints: Path,
+) -> list[dict[str, Any]]:
+    """Train on the events of the training part; return the log."""
+    model = learner.model
+    plan = BatchPlan(
+        dataset.sequences(),
+        epochs=config.epochs,
+        batch_items=max(1, config.batch_tokens // model.index.levels),
+        augmentation=Augmentation(config.max_history, config.crop_probability, config.item_dropout),
+        seed=runtime.seed,
+    )
+    steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
     logger.info(
         "training %s: %d steps, %d users, batch widths %s items, padding %.0f %%",
         model.facts["base_model"],
@@ -146,7 +191,10 @@ def fit(
         lambda: validate(model, objective, examples),
         WeightAverage(learner.trained, config.average_decay),
         config.row_learning_rate,
-        [EarlyStoppingCallback(early_stopping_patience=config.patience)],
+        [
+            EarlyStoppingCallback(early_stopping_patience=config.patience),
+            ThroughputCallback(plan, objective),
+        ],
     )
     with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_progress_bars():
         trainer.add_callback(progress)
@@ -202,7 +250,7 @@ def _sample(examples: Histories, users: int, seed: int) -> Histories:
     return examples.take(np.sort(rows))
 
 
-def _claim(checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, Path]) -> None:
+def _claim(checkpoints: Path, config: Section, seed: int, inputs: dict[str, Path]) -> None:
     """Make the checkpoint folder ours: remove one that another recipe or other inputs left."""
     body = [
         config.model_dump(mode="json"),
@@ -225,8 +273,9 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
         learner.trained.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
         merged = merge(learner.trained)
         model = GenerativeModel(**{**model.__dict__, "language_model": merged})
+    kept = model.facts.get(PHASE, {"kept": False})["kept"]
     best = max(
-        (entry for entry in log if "eval_ndcg@10" in entry),
+        (entry for entry in log if "eval_ndcg@10" in entry and ("phase" in entry) == kept),
         default={},
         key=lambda entry: entry["eval_ndcg@10"],
     )
@@ -236,5 +285,5 @@ def _save(learner: Learner, folder: Path, log: list[dict[str, Any]]) -> None:
     model.save(folder)
     PrefixTrie.from_index(model.index, model.item_counts).save(folder)
     (folder / "training.json").write_text(json.dumps(log, indent=2) + "\n")
-    draw_curve(log, folder / "training.png")
+    draw_curve([entry for entry in log if "phase" not in entry], folder / "training.png")
     write_card(model, folder / "README.md")

@@ -21,6 +21,7 @@ from transformers import (
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
+from genrec.training.target_plan import TargetPlan
 
 
 def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -47,7 +48,7 @@ class CodeTrainer(Trainer):
         self,
         model: nn.Module,
         args: TrainingArguments,
-        plan: BatchPlan,
+        plan: BatchPlan | TargetPlan,
         objective: Objective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
@@ -60,7 +61,7 @@ class CodeTrainer(Trainer):
             train_dataset=plan,
             eval_dataset=plan,
             data_collator=first,
-            callbacks=[*callbacks, ThroughputCallback(plan, objective), AveragingCallback(average)],
+            callbacks=[*callbacks, AveragingCallback(average)],
         )
         self.remove_callback(PrinterCallback)
         self._plan = plan

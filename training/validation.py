@@ -1,5 +1,7 @@
 """How good the model is while it trains: what the best checkpoint is chosen by."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -17,6 +19,7 @@ def validate(
     *,
     beam: int = 10,
     batch_size: int = 64,
+    cutoffs: Sequence[int] = (10,),
 ) -> dict[str, float]:
     """Measure a model on users whose next item is known.
 
@@ -26,12 +29,13 @@ def validate(
         examples: Validation histories and targets.
         beam: Beam width of the ranking.
         batch_size: Users at once.
+        cutoffs: List lengths to measure at; a beam below the longest is widened to it.
 
     Returns:
         ``loss`` (nats an item, over the codes of each level whatever the training loss is over),
         ``accuracy_1``... (share of users whose code at a level is the model's best guess, given
-        the true codes before it), ``recall@10`` and ``ndcg@10`` of the
-        ranking without seen items. The latter two count items: another item with the codes of the
+        the true codes before it), ``recall@10`` and ``ndcg@10``, and so for every cutoff, of the
+        ranking without seen items. The latter count items: another item with the codes of the
         true one is no hit.
     """
     training = model.language_model.training
@@ -47,7 +51,7 @@ def validate(
         hits.append(hit.cpu())
     histories = [examples[row] for row in range(len(examples))]
     ranker = GenerativeRanker(model, beam=beam, batch_size=batch_size)
-    rankings = ranker.rank(histories, 10, exclude=histories)
+    rankings = ranker.rank(histories, max(cutoffs), exclude=histories)
     model.language_model.train(training)
     places = [
         np.flatnonzero(ranking.items == target)
@@ -55,12 +59,15 @@ def validate(
     ]
     found = np.asarray([place[0] for place in places if len(place)], dtype=np.float64)
     accuracy = torch.cat(hits).float().mean(0)
-    return {
+    figures = {
         "loss": float(torch.cat(losses).sum(1).mean()),
         **{f"accuracy_{level + 1}": float(share) for level, share in enumerate(accuracy)},
-        "recall@10": len(found) / len(examples),
-        "ndcg@10": float((1 / np.log2(found + 2)).sum()) / len(examples),
     }
+    for cutoff in cutoffs:
+        near = found[found < cutoff]
+        figures[f"recall@{cutoff}"] = len(near) / len(examples)
+        figures[f"ndcg@{cutoff}"] = float((1 / np.log2(near + 2)).sum()) / len(examples)
+    return figures
 
 
 def _with_targets(examples: Histories, rows: np.ndarray, max_history: int) -> torch.Tensor:
