@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 _FORMS = {
     "loss": "loss {:.3f}",
     "eval_loss": "validation loss {:.3f}",
-    "reward": "reward {:.4f}",
+    "group_ndcg": "NDCG of the groups {:.4f}",
     "eval_ndcg@10": "NDCG@10 {:.4f}",
     "eval_recall@50": "recall@50 {:.4f}",
     "tokens_per_second": "{:,.0f} tokens/s",
 }
-_IN_THE_BAR = ("loss", "reward", "eval_ndcg@10", "tokens_per_second")
+_IN_THE_BAR = ("loss", "group_ndcg", "eval_ndcg@10", "tokens_per_second")
 _BAR_WIDTH = 12
 
 

@@ -120,9 +120,8 @@ class ReinforcementTrainer(CodeTrainer):
         hits, real, hints = (
             torch.from_numpy(part).to(device) for part in (groups.hits, groups.real, groups.hints)
         )
-        rewards = group_rewards(hits, real)
-        advantages = group_advantages(rewards, real)
-        self._note(groups, rewards, advantages)
+        advantages = group_advantages(group_rewards(hits, real), real)
+        self._note(groups, advantages)
         levels = torch.arange(self._searched.index.levels, device=device)
         drawn = real.unsqueeze(-1) & (levels >= hints[:, None, None])
         self._reference.swap()
@@ -131,11 +130,12 @@ class ReinforcementTrainer(CodeTrainer):
         self._reference.swap()
         return RewardedBatch(histories, groups, advantages, drawn, reference)
 
-    def _note(self, groups: Groups, rewards: Tensor, advantages: Tensor) -> None:
+    def _note(self, groups: Groups, advantages: Tensor) -> None:
         """Keep the figures of a batch for the log; stop where batches have had nothing to teach."""
         hit = groups.hits.any(1)
+        gains = groups.hits / np.log2(np.arange(groups.hits.shape[1]) + 2)
         self._figures = {
-            "reward": float(rewards.sum() / groups.real.sum()),
+            "group_ndcg": float(gains.max(1).mean()),
             "groups_with_hit": float(hit.mean()),
             "groups_with_hint": float((hit & (groups.hints > 0)).mean()),
             "groups_that_teach": float((advantages != 0).any(1).float().mean()),
