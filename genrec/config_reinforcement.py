@@ -8,13 +8,13 @@ class ReinforcementConfig(Section):
 
     steps: int = setting(0, "Batches of histories to learn from; 0 leaves it out.", "batches", ge=0)
     histories: int = setting(
-        32, "Histories in a batch; lower it when memory runs out.", "histories", ge=1
+        64, "Histories in a batch; lower it when memory runs out.", "histories", ge=1
     )
     group: int = setting(16, "Items that beam search names for a history.", "items", ge=2)
     inner_steps: int = setting(2, "Optimizer steps on a batch.", "steps", ge=1)
     learning_rate: float = setting(1e-4, "Peak step size of AdamW.", gt=0)
     kl_weight: float = setting(
-        1e-3, "What it costs to move away from the model as it was trained on events.", ge=0
+        0.1, "What it costs to move away from the model as it was trained on events.", ge=0
     )
     clip: float = setting(
         0.2, "Change of a code's probability within a batch that is still rewarded.", gt=0, lt=1
