@@ -21,7 +21,8 @@ from typing import Any, get_args
 from flow_rows import read_rows, stamp
 from results_file import RESULTS, ROOT, cell, machine_words, table, write_results
 
-from genrec.config import Recipe, TrainConfig
+from genrec.config import Recipe
+from genrec.config_train import TrainConfig
 from genrec.pipeline import run_stale, runtime_of
 from genrec.recipe_file import load_recipe
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genrec.config_bridge import AlignConfig, BridgeConfig
-from genrec.config_dense import DenseConfig
+from genrec.config_bridge import AlignConfig
 from genrec.config_index import IndexConfig
 from genrec.config_section import Section, setting
+from genrec.config_train import TrainConfig
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
@@ -169,125 +169,6 @@ class EmbedConfig(Section):
     revision: str | None = setting(None, "sentence_transformer: pinned hub revision.")
     prompt: str = setting("", "sentence_transformer: text put before every item text.")
     batch_size: int = setting(64, "sentence_transformer: texts encoded at once.", "texts", ge=1)
-
-
-class LoraConfig(Section):
-    """Low-rank adapters on a pretrained language model."""
-
-    rank: int = setting(16, "Rank of the adapters.", "dimensions", ge=1)
-    alpha: int = setting(32, "Scale of the adapters, divided by the rank.", ge=1)
-    dropout: float = setting(0.05, "Dropout on adapter inputs.", "probability", ge=0, lt=1)
-    targets: list[str] | Literal["all-linear"] = setting(
-        "all-linear", "Names of the layers that get adapters."
-    )
-    quantize: Literal["nf4", "int8"] | None = setting(
-        None,
-        "Keep the frozen layers in four (nf4) or eight bits while training (QLoRA); needs "
-        "genrec[qlora].",
-    )
-
-
-class ScratchConfig(Section):
-    """A small language model trained whole, for machines without a pretrained one."""
-
-    architecture: Literal["decoder", "encoder_decoder"] = setting(
-        "decoder",
-        "decoder: Llama, with a loss on every item of a history; encoder_decoder: T5 as in TIGER, "
-        "with a loss on the last one.",
-    )
-    hidden: int = setting(128, "Width.", "dimensions", ge=8)
-    layers: int = setting(4, "Transformer blocks.", "blocks", ge=1)
-    heads: int = setting(4, "Attention heads.", "heads", ge=1)
-    feed_forward: int = setting(512, "Width of the feed-forward layers.", "dimensions", ge=8)
-    dropout: float = setting(
-        0.2, "Dropout on embeddings, attention and feed-forward.", "probability", ge=0, lt=1
-    )
-
-
-class TrainConfig(Section):
-    """Stage train: the language model learns the codes."""
-
-    language_model: str | None = setting(
-        None,
-        "smollm2, a local folder or a hub id of a causal LM; null trains a small one from scratch.",
-    )
-    revision: str | None = setting(None, "Pinned hub revision.")
-    form: Literal["stream", "instruction"] = setting(
-        "stream",
-        "stream: a history is one sequence of codes with a loss on every item; "
-        "instruction: a prompt with the history, loss on the next item only.",
-    )
-    new_rows: Literal["titles", "mean", "normal", "convex", "codebook", "cw2v"] = setting(
-        "titles",
-        "How the rows of new codes start in a pretrained model: titles points to the words of the "
-        "code's items; mean is the mean of all words with a little noise; normal is drawn close "
-        "around it with the words' covariance; convex is a weighted mean of the words of the "
-        "code's items; codebook maps the code's vector in the index to these words; "
-        "cw2v trains the weights of convex by skip-gram on training histories and titles.",
-    )
-    lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
-    scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
-    dense: DenseConfig = setting(DenseConfig(), "A user vector that scores all items.")
-    bridge: BridgeConfig = setting(BridgeConfig(), "Vectors read beside the codes (A-LLMRec).")
-    epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
-    max_steps: Annotated[int, Field(ge=1)] | Literal[-1] = setting(
-        -1, "Most optimizer steps; -1 leaves it to epochs.", "steps"
-    )
-    learning_rate: float = setting(2e-3, "Peak step size of AdamW.", gt=0)
-    row_learning_rate: float | None = setting(
-        None,
-        "Peak step size for the new code rows of a pretrained model; null takes the same.",
-        gt=0,
-    )
-    weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
-    warmup: float = setting(0.05, "Share of steps with a rising step size.", "fraction", ge=0, lt=1)
-    batch_tokens: int = setting(
-        8192, "Tokens in an optimizer step, padding included.", "tokens", ge=1
-    )
-    max_history: int = setting(20, "Newest items of a user that are read.", "items", ge=1)
-    crop_probability: float = setting(
-        0.5, "Chance that a training history is cut to a random stretch.", "probability", ge=0, le=1
-    )
-    item_dropout: float = setting(
-        0.1,
-        "Chance that an item of a training history is left out of what the model reads.",
-        "probability",
-        ge=0,
-        lt=1,
-    )
-    average_decay: float = setting(
-        0.99,
-        "Share of the running average of the weights that is kept at each step; the average "
-        "is what is validated and kept.",
-        "fraction",
-        ge=0,
-        lt=1,
-    )
-    label_smoothing: float = setting(
-        0.0, "Share of the target spread over a level's codes.", "fraction", ge=0, lt=1
-    )
-    teacher_weight: float = setting(
-        0.0,
-        "stream: share of the loss taken from SASRec's distribution over next items; 0 learns from "
-        "the events alone.",
-        "fraction",
-        ge=0,
-        le=1,
-    )
-    distillation_weight: float = setting(
-        0.0,
-        "stream: weight of the loss that teaches the state after an item the vector its codes were "
-        "made from (PRORec); 0 is off.",
-        ge=0,
-    )
-    distillation_temperature: float = setting(0.07, "What its cosines are divided by.", gt=0)
-    evaluations: int = setting(20, "Validations during training.", "times", ge=1)
-    validation_users: int = setting(2000, "Users validated on, drawn by seed.", "users", ge=1)
-    patience: int = setting(
-        4, "Stop after so many validations without a better NDCG@10.", "times", ge=1
-    )
-    gradient_checkpointing: bool = setting(False, "Trade time for memory.")
-    report_to: list[str] = setting([], "Experiment trackers known to transformers.")
 
 
 class RecommendConfig(Section):

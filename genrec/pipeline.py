@@ -63,9 +63,7 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     if stage.verb == "index":
         unused |= {"cf", "text"} - set(recipe.index.vectors_read)
     if stage.verb == "train":
-        taught = {"cf"} if recipe.train.teacher_weight else set()
-        read = {*recipe.train.bridge.folders_read, *recipe.train.dense.folders_read}
-        unused |= {"cf", "text", "joint"} - taught - read
+        unused |= {"cf", "text", "joint"} - set(recipe.train.folders_read)
     if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:
         unused.add("model")
     if stage.verb == "recommend" and set(recipe.recommend.models) <= {"genrec"}:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genrec.config import TrainConfig
+from genrec.config_train import TrainConfig
 from genrec.data.histories import Histories
 from genrec.decoding.candidate_chooser import CandidateChooser
 from genrec.errors import ConfigError

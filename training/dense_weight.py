@@ -14,16 +14,18 @@ WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 
 @dataclass(frozen=True)
 class Figures:
-    """How well lists of ten name the item that came."""
+    """How well lists name the item that came."""
 
     recall: float
     ndcg: float
 
     @classmethod
-    def of(cls, rankings: Sequence[Ranking], targets: NDArray[np.integer]) -> "Figures":
-        """Measure one list a user; each has one item to be found."""
+    def of(
+        cls, rankings: Sequence[Ranking], targets: NDArray[np.integer], k: int = 10
+    ) -> "Figures":
+        """Measure the first k of one list a user; each has one item to be found."""
         places = [
-            np.flatnonzero(ranking.items[:10] == target)
+            np.flatnonzero(ranking.items[:k] == target)
             for ranking, target in zip(rankings, targets, strict=True)
         ]
         found = np.asarray([place[0] for place in places if len(place)], dtype=np.float64)

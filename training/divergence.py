@@ -7,12 +7,19 @@ from torch import Tensor
 from genrec.errors import ConfigError
 from genrec.training.batches import BatchPlan
 from genrec.training.checkpoints import last_checkpoint
+from genrec.training.target_plan import TargetPlan
 
 _NAMED = 10
 
 
 def require_finite(
-    value: Tensor, what: str, *, step: int, plan: BatchPlan, learning_rate: float, folder: Path
+    value: Tensor,
+    what: str,
+    *,
+    step: int,
+    plan: BatchPlan | TargetPlan,
+    learning_rate: float,
+    folder: Path,
 ) -> None:
     """Refuse to go on from a value that is not finite.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from genrec.config import TrainConfig
+from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel

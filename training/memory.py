@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from genrec.config_train import TrainConfig
 from genrec.errors import ConfigError
+from genrec.model.generative import GenerativeModel
+from genrec.runtime import Runtime
 
 # Bytes of one trained weight beside itself: gradient, two moments of AdamW, running average.
 _BESIDE_A_WEIGHT = 16
@@ -114,3 +117,21 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def of_step(model: GenerativeModel, config: TrainConfig, runtime: Runtime) -> MemoryEstimate:
+    """Count the memory of a step from the recipe."""
+    levels, width = model.index.levels, model.prompts.longest(model.index.levels)
+    logits = config.batch_tokens * max(model.index.level_sizes)
+    if config.form == "instruction":
+        embeddings: Any = model.language_model.get_output_embeddings()
+        rows = max(1, config.batch_tokens // (levels * model.prompts.max_history))
+        logits = rows * levels * int(embeddings.weight.shape[0])
+    return estimate(
+        model.language_model,
+        batch_tokens=config.batch_tokens,
+        width=width,
+        logits=logits,
+        checkpointing=config.gradient_checkpointing,
+        value_bytes=runtime.torch_dtype().itemsize,
+    )

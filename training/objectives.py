@@ -47,8 +47,10 @@ class Objective:
     @property
     def beside(self) -> dict[str, nn.Module]:
         """What is trained beside the language model, by name."""
-        distilled = {"distillation": self.distillation.projection} if self.distillation else {}
-        return distilled if self.dense is None else {**distilled, **self.dense.beside}
+        parts: dict[str, nn.Module] = {}
+        if self.distillation is not None:
+            parts["distillation"] = self.distillation.projection
+        return parts if self.dense is None else {**parts, **self.dense.beside}
 
     def loss(self, items: Tensor) -> Tensor:
         """Return the loss of a batch, the sum of ``losses``."""

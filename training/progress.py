@@ -21,10 +21,12 @@ logger = logging.getLogger(__name__)
 _FORMS = {
     "loss": "loss {:.3f}",
     "eval_loss": "validation loss {:.3f}",
+    "group_ndcg": "NDCG of the groups {:.4f}",
     "eval_ndcg@10": "NDCG@10 {:.4f}",
+    "eval_recall@50": "recall@50 {:.4f}",
     "tokens_per_second": "{:,.0f} tokens/s",
 }
-_IN_THE_BAR = ("loss", "eval_ndcg@10", "tokens_per_second")
+_IN_THE_BAR = ("loss", "group_ndcg", "eval_ndcg@10", "tokens_per_second")
 _BAR_WIDTH = 12
 
 
@@ -36,13 +38,14 @@ class TrainingProgress(TrainerCallback):
     Args:
         steps: Optimizer steps of the whole training.
         quiet: No bar; the log lines stay.
+        title: What the bar is called.
     """
 
-    def __init__(self, steps: int, *, quiet: bool) -> None:
+    def __init__(self, steps: int, *, quiet: bool, title: str = "Training") -> None:
         self._steps = steps
         self._latest: dict[str, float] = {}
         self._bar = Progress(
-            TextColumn("Training"),
+            TextColumn(title),
             BarColumn(bar_width=_BAR_WIDTH),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -25,6 +25,7 @@ from genrec.training.bridging import load_soft_tokens, save_soft_tokens
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
+from genrec.training.target_plan import TargetPlan
 
 # What is trained beside the model, in a checkpoint.
 BESIDE_FILE = "beside.safetensors"
@@ -54,7 +55,7 @@ class CodeTrainer(Trainer):
         self,
         model: nn.Module,
         args: TrainingArguments,
-        plan: BatchPlan,
+        plan: BatchPlan | TargetPlan,
         objective: Objective | CandidateObjective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
@@ -67,7 +68,7 @@ class CodeTrainer(Trainer):
             train_dataset=plan,
             eval_dataset=plan,
             data_collator=first,
-            callbacks=[*callbacks, ThroughputCallback(plan, objective), AveragingCallback(average)],
+            callbacks=[*callbacks, AveragingCallback(average)],
         )
         self.remove_callback(PrinterCallback)
         self._plan = plan

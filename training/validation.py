@@ -1,11 +1,13 @@
 """How good the model is while it trains: what the best checkpoint is chosen by."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from genrec.data.histories import Histories
+from genrec.data.ranking import Ranking
 from genrec.decoding.hybrid_ranker import HybridRanker
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
@@ -22,6 +24,7 @@ def validate(
     *,
     beam: int = 10,
     batch_size: int = 64,
+    cutoffs: Sequence[int] = (10,),
 ) -> dict[str, float]:
     """Measure a model on users whose next item is known.
 
@@ -31,12 +34,13 @@ def validate(
         examples: Validation histories and targets.
         beam: Beam width of the ranking.
         batch_size: Users at once.
+        cutoffs: List lengths to measure at; a beam below the longest is widened to it.
 
     Returns:
         ``loss`` (nats an item, over the codes of each level whatever the training loss is over),
         ``accuracy_1``... (share of users whose code at a level is the model's best guess, given
-        the true codes before it), ``recall@10`` and ``ndcg@10`` of the
-        ranking without seen items. The latter two count items: another item with the codes of the
+        the true codes before it), ``recall@10`` and ``ndcg@10``, and so for every cutoff, of the
+        ranking without seen items. The latter count items: another item with the codes of the
         true one is no hit. With a dense side they are those of the sum with the best
         ``dense_weight``, and ``ndcg@10_generative`` and ``ndcg@10_dense`` those of each side alone.
     """
@@ -51,37 +55,50 @@ def validate(
         loss, hit = objective.last_item_scores(items.to(device))
         losses.append(loss.cpu())
         hits.append(hit.cpu())
-    figures = _ranking_figures(model, objective, examples, beam, batch_size)
+    rankings, told = _rankings(model, objective, examples, max(cutoffs), beam, batch_size)
     model.language_model.train(training)
     accuracy = torch.cat(hits).float().mean(0)
-    return {
+    figures = {
         "loss": float(torch.cat(losses).sum(1).mean()),
         **{f"accuracy_{level + 1}": float(share) for level, share in enumerate(accuracy)},
-        **figures,
     }
+    for cutoff in cutoffs:
+        found = Figures.of(rankings, examples.target, cutoff)
+        figures |= {f"recall@{cutoff}": found.recall, f"ndcg@{cutoff}": found.ndcg}
+    return figures | told
 
 
-def _ranking_figures(
-    model: GenerativeModel, objective: Objective, examples: Histories, beam: int, batch_size: int
-) -> dict[str, float]:
-    """Measure lists of ten without seen items; with a dense side at its best weight."""
+def _rankings(
+    model: GenerativeModel,
+    objective: Objective,
+    examples: Histories,
+    k: int,
+    beam: int,
+    batch_size: int,
+) -> tuple[list[Ranking], dict[str, float]]:
+    """Rank without seen items, with a dense side at its best weight; say what that is."""
     histories = [examples[row] for row in range(len(examples))]
     if objective.dense is None:
         ranker = GenerativeRanker(model, beam=beam, batch_size=batch_size)
-        figures = Figures.of(ranker.rank(histories, 10, exclude=histories), examples.target)
-        return {"recall@10": figures.recall, "ndcg@10": figures.ndcg}
+        return ranker.rank(histories, k, exclude=histories), {}
     served = replace(model, dense=objective.dense.learner.served(0.5))
     both = HybridRanker(served, beam=beam, batch_size=batch_size)
-    rules = [RowRules(excluded=history) for history in histories]
-    by_weight = figures_by_weight(both.both_sides(histories, 10, rules), examples.target)
+    candidates = both.both_sides(histories, k, [RowRules(excluded=seen) for seen in histories])
+    by_weight = figures_by_weight(candidates, examples.target)
     weight = best_weight(by_weight)
-    return {
-        "recall@10": by_weight[weight].recall,
-        "ndcg@10": by_weight[weight].ndcg,
+    return [each.ranking(weight, k) for each in candidates], {
         "dense_weight": weight,
         "ndcg@10_generative": by_weight[0.0].ndcg,
         "ndcg@10_dense": by_weight[1.0].ndcg,
     }
+
+
+def sample(examples: Histories, users: int, seed: int) -> Histories:
+    """Return at most so many examples, drawn at random by seed, in their old order."""
+    if len(examples) <= users:
+        return examples
+    rows = np.random.default_rng(seed).choice(len(examples), users, replace=False)
+    return examples.take(np.sort(rows))
 
 
 def _with_targets(examples: Histories, rows: np.ndarray, max_history: int) -> torch.Tensor:

@@ -7,18 +7,21 @@ from genrec.decoding.beam import CodeScorer
 
 
 def path_scores(scorer: CodeScorer, codes: Tensor) -> Tensor:
-    """Return the log-probability of each code of one item a request.
+    """Return the log-probability of each code of some items a request.
 
     Args:
         scorer: Given the histories, not asked yet.
-        codes: int64[B, L], the codes of an item for each history.
+        codes: int64[B, W, L], the codes of W items for each history.
 
     Returns:
-        float32[B, L]; the sum of a row is the score of the item.
+        float32[B, W, L]; the sum over the codes of an item is its score.
     """
-    parents = torch.zeros(len(codes), 1, dtype=torch.int64, device=codes.device)
-    steps = [scorer.first().gather(1, codes[:, :1])]
-    for level in range(1, codes.shape[1]):
-        log_probabilities = scorer.next(level, codes[:, level - 1 : level], parents)[:, 0]
-        steps.append(log_probabilities.gather(1, codes[:, level : level + 1]))
-    return torch.cat(steps, dim=1).float()
+    requests, items, levels = codes.shape
+    own = torch.arange(items, device=codes.device).expand(requests, items)
+    steps = [scorer.first().gather(1, codes[:, :, 0])]
+    for level in range(1, levels):
+        # All items follow the one prompt; from then on each follows its own first codes.
+        parents = torch.zeros_like(own) if level == 1 else own
+        log_probabilities = scorer.next(level, codes[:, :, level - 1], parents)
+        steps.append(log_probabilities.gather(2, codes[:, :, level : level + 1])[..., 0])
+    return torch.stack(steps, dim=2).float()

@@ -92,12 +92,12 @@ class GenerativeRanker:
             histories: Catalogue rows per user, oldest first.
             rows: Catalogue row of one item a history.
         """
-        codes = torch.from_numpy(self.model.index.codes[list(rows)].astype(np.int64))
+        codes = torch.from_numpy(self.model.index.codes[list(rows)].astype(np.int64)).unsqueeze(1)
         steps = [
             path_scores(
                 self._scorer(histories[start : start + self.batch_size], 1),
                 codes[start : start + self.batch_size].to(self._device),
-            )
+            )[:, 0]
             for start in range(0, len(histories), self.batch_size)
         ]
         scores: NDArray[np.float32] = torch.cat(steps).cpu().numpy()

@@ -88,13 +88,14 @@ def test_each_living_prefix_is_asked_for_once_and_only_for_what_follows_it(width
 def test_given_items_are_scored_code_by_code():
     index = catalogue(2)
     trie, engine = PrefixTrie.from_index(index), Engine(2)
-    rows = [3, 17, 39]
+    rows = [[3, 20], [17, 3], [39, 38]]
     codes = torch.from_numpy(index.codes[rows].astype(np.int64))
     found = path_scores(scorer_of(engine, trie), codes)
-    for request, row in enumerate(rows):
-        path = index.codes_of(row)
-        want = [float(engine.table.row(request, path[:d])[path[d]]) for d in range(len(SIZES))]
-        np.testing.assert_allclose(found[request], want, atol=1e-6)
+    for request, items in enumerate(rows):
+        for place, row in enumerate(items):
+            path = index.codes_of(row)
+            want = [float(engine.table.row(request, path[:d])[path[d]]) for d in range(len(SIZES))]
+            np.testing.assert_allclose(found[request, place], want, atol=1e-6)
 
 
 def test_what_is_no_prefix_has_no_chance_and_is_not_asked_for():

@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter
 from scipy.optimize import nnls
 
-from genrec.config import TrainConfig
+from genrec.config_train import TrainConfig
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError
 from genrec.model.language_model import add_codes

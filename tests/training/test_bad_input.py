@@ -14,7 +14,7 @@ from genrec.data.catalog import Catalog
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.generative import GenerativeModel
-from genrec.training import train
+from genrec.training import events, train
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
 from tests.training.world import (
@@ -175,7 +175,7 @@ def test_a_loss_that_is_no_number_stops_and_says_where(run_folder, monkeypatch, 
         plans.append(BatchPlan(*arguments, **settings))
         return plans[-1]
 
-    monkeypatch.setattr(train, "BatchPlan", make_plan)
+    monkeypatch.setattr(events, "BatchPlan", make_plan)
     planted(monkeypatch, 10, plant)
     settings = recipe(max_steps=16, evaluations=4)
     with pytest.raises(ConfigError, match=f"{words} at step 10") as caught:

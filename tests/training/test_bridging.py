@@ -30,7 +30,7 @@ from genrec.training.objectives import Objective
 from tests.tiny_run import invoke
 from tests.tiny_run import trained as trained_run
 from tests.training.bridged_run import user_model, write_run
-from tests.training.test_train import SCRATCH, tiny_language_model
+from tests.training.world import SCRATCH, tiny_language_model
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)

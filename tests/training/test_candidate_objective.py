@@ -19,8 +19,9 @@ from genrec.training import train
 from genrec.training.batches import IGNORED
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.objectives import Objective
+from genrec.training.validation import sample
 from tests.training.bridged_run import user_model, write_run
-from tests.training.test_train import SCRATCH, tiny_language_model
+from tests.training.world import SCRATCH, tiny_language_model
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)
@@ -155,7 +156,9 @@ def test_the_loss_is_that_of_transformers_on_the_title(model):
             ).loss
         total, count = total + float(loss) * len(answer), count + len(answer)
     with torch.no_grad():
-        assert float(sum(objective.losses(ITEMS).values())) == pytest.approx(total / count, rel=1e-4)
+        assert float(sum(objective.losses(ITEMS).values())) == pytest.approx(
+            total / count, rel=1e-4
+        )
         terms = objective_of(model, weight=0.25).losses(ITEMS)
         both = float(sum(terms.values()))
         expected = 0.75 * float(objective.objective.loss(ITEMS)) + 0.25 * total / count
@@ -188,7 +191,7 @@ def test_the_checkpoint_is_chosen_by_the_question_and_the_folder_answers_the_sam
     log = json.loads((run / "model" / "training.json").read_text())
     [logged] = [entry["eval_hit@1_of_candidates"] for entry in log if "eval_loss" in entry]
     assert model.facts["validation"]["hit@1_of_candidates"] == logged
-    examples = train._sample(module_dataset.histories("validation"), 12, RUNTIME.seed)
+    examples = sample(module_dataset.histories("validation"), 12, RUNTIME.seed)
     candidates = draw_candidates(examples, 24, RUNTIME.seed, 4)
     assert hit_at_1(CandidateChooser(model).rank, examples, candidates) == logged
 

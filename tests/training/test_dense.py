@@ -19,7 +19,8 @@ from genrec.serving.recommender import Recommender
 from genrec.training import train
 from genrec.training.dense import DenseLearner
 from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
-from tests.training.world import RUNTIME, make_run, recipe, run_child
+from tests.training.test_train import run_child
+from tests.training.world import RUNTIME, make_run, recipe
 
 CPU = torch.device("cpu")
 

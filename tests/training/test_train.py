@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,14 @@ from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import encoder_decoder_from_scratch
 from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.training import train
-from tests.training.world import RUNTIME, SCRATCH, make_run, recipe, tiny_language_model
+from tests.training.world import (
+    ENCODER_DECODER,
+    RUNTIME,
+    SCRATCH,
+    make_run,
+    recipe,
+    tiny_language_model,
+)
 
 CPU = torch.device("cpu")
 
@@ -25,14 +31,6 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def run_folder(tmp_path, cycle_dataset, small_index):
     return make_run(tmp_path / "run", cycle_dataset, small_index)
-
-
-# An encoder-decoder learns one target a history and pass, so it needs more passes.
-ENCODER_DECODER: dict[str, Any] = {
-    "scratch": SCRATCH | {"architecture": "encoder_decoder"},
-    "epochs": 60,
-    "crop_probability": 0.9,
-}
 
 
 # Nothing dropped, so that it learns the circle in as many passes on every machine.

@@ -1,5 +1,7 @@
 """Runs and language models small enough to train in seconds."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -12,6 +14,12 @@ from genrec.model.language_model import from_scratch
 from genrec.runtime import Runtime
 
 SCRATCH = {"hidden": 32, "layers": 2, "heads": 2, "feed_forward": 64, "dropout": 0.1}
+# An encoder-decoder learns one target a history and pass, so it needs more passes.
+ENCODER_DECODER: dict[str, Any] = {
+    "scratch": SCRATCH | {"architecture": "encoder_decoder"},
+    "epochs": 60,
+    "crop_probability": 0.9,
+}
 RUNTIME = Runtime(device="cpu", threads=1, quiet=True)
 WORDS = ["<pad>", "<start>", "<unknown>", "thing", "number", *map(str, range(30))]
 

@@ -1,0 +1,211 @@
+"""Learning from rewards in the train stage: what is kept, what is refused, what a stop changes."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from genrec import artifacts
+from genrec.decoding.ranker import GenerativeRanker
+from genrec.errors import ConfigError
+from genrec.model.generative import GenerativeModel
+from genrec.training import events as learning
+from genrec.training import train
+from tests.training.world import (
+    ENCODER_DECODER,
+    RUNTIME,
+    make_run,
+    recipe,
+    tiny_language_model,
+)
+
+# A step so small that the model stays as it starts: it gives all items about the same.
+FLAT = {"max_steps": 1, "evaluations": 1, "learning_rate": 1e-9}
+TEACHES = {"steps": 25, "histories": 32, "learning_rate": 1e-2, "evaluations": 3}
+
+
+@pytest.fixture
+def run_folder(tmp_path, cycle_dataset, small_index):
+    return make_run(tmp_path / "run", cycle_dataset, small_index)
+
+
+def phases(folder):
+    log = json.loads((folder / "training.json").read_text())
+    return (
+        [entry for entry in log if "phase" not in entry],
+        [entry for entry in log if entry.get("phase") == "reinforcement"],
+    )
+
+
+def facts(folder):
+    return json.loads((folder / "genrec.json").read_text())["facts"]
+
+
+@pytest.mark.parametrize("changes", [{}, ENCODER_DECODER], ids=["decoder", "encoder-decoder"])
+def test_a_flat_model_learns_the_circle_from_rewards_alone(run_folder, changes, caplog):
+    """Every history has one right item; the events taught nothing, so rewards must have."""
+    caplog.set_level(logging.INFO)
+    settings = recipe(**(changes | FLAT), reinforcement=TEACHES)
+    folder = train.run(run_folder, settings, RUNTIME)
+    known = facts(folder)["reinforcement"]
+    assert known["kept"]
+    assert known["before"]["ndcg@10"] < 0.4
+    assert known["after"]["ndcg@10"] > known["before"]["ndcg@10"] + 0.3
+    assert facts(folder)["validation"]["ndcg@10"] == known["after"]["ndcg@10"]
+    model = GenerativeModel.load(folder, device=torch.device("cpu"))
+    histories = [np.asarray([row - 2, row - 1, row], dtype=np.int32) for row in range(2, 23)]
+    rankings = GenerativeRanker(model, beam=10).rank(histories, 3, exclude=histories)
+    hits = [row + 1 in each.items for row, each in zip(range(2, 23), rankings, strict=True)]
+    assert np.mean(hits) > 0.7
+    assert "recall@50" in caplog.text
+    assert "; kept" in caplog.text
+    events, rewards = phases(folder)
+    assert events
+    assert rewards[0]["eval_ndcg@10"] == known["before"]["ndcg@10"]
+    learning = [entry for entry in rewards if "loss" in entry]
+    assert len(learning) == TEACHES["steps"]
+    assert {"group_ndcg", "groups_with_hit", "groups_that_teach", "kl", "clipped"} <= set(
+        learning[0]
+    )
+    assert learning[-1]["group_ndcg"] > learning[0]["group_ndcg"] + 0.2
+
+
+@pytest.mark.parametrize("form", ["stream", "instruction"])
+def test_adapters_and_new_rows_learn_from_rewards(run_folder, small_index, tmp_path, form):
+    source = str(tiny_language_model(tmp_path / "lm", small_index))
+    rewards = TEACHES | {"learning_rate": 3e-2, "steps": 15, "hint_codes": 1}
+    settings = recipe(**FLAT, language_model=source, form=form, reinforcement=rewards)
+    folder = train.run(run_folder, settings, RUNTIME)
+    known = facts(folder)["reinforcement"]
+    assert known["kept"]
+    assert known["after"]["ndcg@10"] > known["before"]["ndcg@10"] + 0.1
+    assert facts(folder)["score"] == ("exact" if form == "instruction" else "level")
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    learning = [entry for entry in phases(folder)[1] if "loss" in entry]
+    assert learning[0]["kl"] == pytest.approx(0, abs=1e-3)
+
+
+def test_what_is_no_better_is_thrown_away(tmp_path, cycle_dataset, small_index, caplog):
+    """Steps far too large; the folder holds the very weights of a training without rewards."""
+    caplog.set_level(logging.INFO)
+    events = {"epochs": 12, "evaluations": 1}
+    ruin = {"steps": 2, "histories": 8, "learning_rate": 10.0, "evaluations": 2}
+    folders = [
+        train.run(
+            make_run(tmp_path / name, cycle_dataset, small_index),
+            recipe(**events, reinforcement=rewards),
+            RUNTIME,
+        )
+        for name, rewards in (("plain", {}), ("ruined", ruin))
+    ]
+    weights = [artifacts.sha256_of(folder / "model.safetensors") for folder in folders]
+    assert weights[0] == weights[1]
+    known = facts(folders[1])["reinforcement"]
+    assert not known["kept"]
+    assert known["after"]["ndcg@10"] < known["before"]["ndcg@10"]
+    reached = [facts(folder)["validation"]["ndcg@10"] for folder in folders]
+    assert reached[0] == reached[1]
+    assert "reinforcement" not in facts(folders[0])
+    assert "stays as it was trained on events" in caplog.text
+
+
+def test_batches_that_teach_nothing_are_refused_and_the_trained_model_is_not_lost(
+    tmp_path, cycle_dataset, small_index, monkeypatch, caplog
+):
+    """With no hit in any group; what was trained on events is not trained again afterwards."""
+    from genrec.training import reinforcement_trainer
+
+    draw = reinforcement_trainer.draw_groups
+
+    def without_hits(*args, **settings):
+        groups = draw(*args, **settings)
+        groups.hits[:] = False
+        return groups
+
+    monkeypatch.setattr(reinforcement_trainer, "draw_groups", without_hits)
+    events = {"epochs": 2, "evaluations": 1}
+    run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    rewards = {"steps": 9, "histories": 8, "patience": 3}
+    with pytest.raises(ConfigError, match="3 batches of 8 histories in a row") as refused:
+        train.run(run, recipe(**events, reinforcement=rewards), RUNTIME)
+    for part in ("0.0% of the groups", "hint_codes: 1", "reinforcement.steps: 0"):
+        assert part in str(refused.value)
+    assert not (run / "model").exists()
+    monkeypatch.setattr(
+        learning.CodeTrainer, "train", lambda *_args, **_settings: pytest.fail("trained twice")
+    )
+    caplog.set_level(logging.INFO)
+    folder = train.run(run, recipe(**events), RUNTIME)
+    assert "the training on events is done" in caplog.text
+    monkeypatch.undo()
+    plain = make_run(tmp_path / "plain", cycle_dataset, small_index)
+    other = train.run(plain, recipe(**events), RUNTIME)
+    assert artifacts.sha256_of(folder / "model.safetensors") == artifacts.sha256_of(
+        other / "model.safetensors"
+    )
+    assert not (run / "model.checkpoint").exists()
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process in the middle of its work."""
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_stop_and_resume_gives_what_an_uninterrupted_run_gives(
+    pretrained, tmp_path, cycle_dataset, small_index, monkeypatch
+):
+    rewards = {"steps": 8, "histories": 16, "learning_rate": 3e-3, "evaluations": 4}
+    changes = FLAT | {"reinforcement": rewards}
+    if pretrained:
+        changes["language_model"] = str(tiny_language_model(tmp_path / "lm", small_index))
+    settings = recipe(**changes)
+    straight = make_run(tmp_path / "straight", cycle_dataset, small_index)
+    train.run(straight, settings, RUNTIME)
+    assert facts(straight / "model")["reinforcement"]["kept"]
+
+    stopped = make_run(tmp_path / "stopped", cycle_dataset, small_index)
+    calls, measure = [], train.validate
+
+    def validate(*args, **others):
+        # One validation of the events, one before the rewards, and the third of the rewards.
+        calls.append(1)
+        if len(calls) == 5:
+            raise Stopped
+        return measure(*args, **others)
+
+    monkeypatch.setattr(train, "validate", validate)
+    with pytest.raises(Stopped):
+        train.run(stopped, settings, RUNTIME)
+    saved = (stopped / "model.checkpoint/reinforcement").glob("checkpoint-*")
+    assert sorted(path.name for path in saved) == ["checkpoint-4", "checkpoint-8"]
+    train.run(stopped, settings, RUNTIME)
+    # Before the rewards again, and the last two of them.
+    assert len(calls) == 8
+    assert artifacts.sha256_of(stopped / "model/model.safetensors") == artifacts.sha256_of(
+        straight / "model/model.safetensors"
+    )
+    assert facts(stopped / "model")["reinforcement"] == facts(straight / "model")["reinforcement"]
+
+
+def test_held_out_events_are_no_rewards(tmp_path, cycle_dataset, small_index):
+    """A planted leak: with other held-out items every step on rewards must be the same."""
+    other = cycle_dataset.interactions.item.copy()
+    other[cycle_dataset.part > 0] = 0
+    events = cycle_dataset.interactions
+    planted = type(cycle_dataset)(
+        cycle_dataset.catalog,
+        cycle_dataset.user_ids,
+        type(events)(events.user, other, events.time, events.weight),
+        cycle_dataset.part,
+        {},
+    )
+    losses = []
+    for name, dataset in (("a", cycle_dataset), ("b", planted)):
+        run = make_run(tmp_path / name, dataset, small_index)
+        rewards = TEACHES | {"steps": 4, "evaluations": 1}
+        folder = train.run(run, recipe(**FLAT, reinforcement=rewards), RUNTIME)
+        losses.append([entry["loss"] for entry in phases(folder)[1] if "loss" in entry])
+    assert len(losses[0]) == 4
+    assert losses[0] == losses[1]

@@ -1,0 +1,57 @@
+"""Hugging Face's trainer settings, as the recipe means them."""
+
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from genrec.config_train import TrainConfig
+from genrec.runtime import Runtime
+from genrec.training.candidate_objective import HIT
+
+
+def trainer_arguments(
+    config: TrainConfig, runtime: Runtime, checkpoints: Path, steps: int
+) -> TrainingArguments:
+    """Translate the recipe into the trainer's settings."""
+    every = max(1, -(-steps // config.evaluations))
+    device = runtime.torch_device()
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup * steps),
+        max_grad_norm=1.0,
+        bf16=runtime.torch_dtype() == torch.bfloat16,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=best_by(config),
+        greater_is_better=True,
+        logging_steps=max(1, every // 4),
+        # A loss that is no number stops the training instead, see divergence.
+        logging_nan_inf_filter=False,
+        report_to=config.report_to or "none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=device.type == "cpu",
+        seed=runtime.seed,
+        # TrainingProgress shows what happens, on standard error.
+        disable_tqdm=True,
+    )
+    if config.gradient_checkpointing:
+        arguments.gradient_checkpointing = True
+    # One process drives one device; several GPUs must not make the trainer split our batches.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def best_by(config: TrainConfig) -> str:
+    """Return the figure of validation that chooses the checkpoint."""
+    return HIT if config.bridge.candidates == 1 else "ndcg@10"

@@ -1,0 +1,43 @@
+"""What the training on events left, so that what follows can be stopped and tried again alone."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from genrec.training.averaging import WeightCopy
+from genrec.training.learner import Learner
+
+logger = logging.getLogger(__name__)
+
+Log = list[dict[str, Any]]
+
+
+def tuned_once(learner: Learner, folder: Path, learn: Callable[[], Log], *, keep: bool) -> Log:
+    """Train a model on events, unless a stopped run did so; return the log of that training.
+
+    Args:
+        learner: The model; its trained weights are those of the end of the training afterwards.
+        folder: Where the weights and the log lie; a folder that exists is whole.
+        learn: Trains the model and returns the log.
+        keep: Whether something follows for which weights and log are written.
+    """
+    if folder.is_dir():
+        logger.info("the training on events is done, in %s", folder)
+        kept = WeightCopy(learner.trained)
+        kept.load(folder)
+        kept.swap()
+        log: Log = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return log
+    log = learn()
+    if keep:
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        WeightCopy(learner.trained).save(partial)
+        (partial / "training.json").write_text(json.dumps(log), encoding="utf-8")
+        os.replace(partial, folder)
+    return log
