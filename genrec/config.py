@@ -9,6 +9,7 @@ from pydantic import Field
 
 from genrec.config_index import IndexConfig
 from genrec.config_section import Section, setting
+from genrec.config_tasks import CurriculumPhase, TaskShare, TaskTextsConfig
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
@@ -208,7 +209,26 @@ class TrainConfig(Section):
     form: Literal["stream", "instruction"] = setting(
         "stream",
         "stream: a history is one sequence of codes with a loss on every item; "
-        "instruction: a prompt with the history, loss on the next item only.",
+        "instruction: a prompt with the history, loss on the next item only. With tasks it says "
+        "which of stream and next_item is validated, kept and served.",
+    )
+    tasks: list[TaskShare] = setting(
+        [], "Tasks a pretrained model is tuned on together; none leaves it to form alone."
+    )
+    curriculum: list[CurriculumPhase] = setting(
+        [], "Phases with some of the tasks only, in order, before the whole mixture."
+    )
+    templates: str | None = setting(
+        None, "YAML file with prompt templates of your own; null takes those of genrec."
+    )
+    text_writer: str | None = setting(
+        None,
+        "smollm2, a local folder or a hub id of a causal LM that writes intentions and "
+        "preferences; null makes them from item columns and titles.",
+    )
+    task_texts: TaskTextsConfig = setting(TaskTextsConfig(), "Texts of the tasks.")
+    task_examples: int = setting(
+        200, "Validation examples of each task, drawn by seed.", "examples", ge=1
     )
     new_rows: Literal["titles", "mean", "normal", "convex", "codebook"] = setting(
         "titles",

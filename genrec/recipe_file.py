@@ -247,6 +247,7 @@ def _unknown_key(path: str, value: Any) -> str:  # noqa: ANN401 - raw YAML
 
 
 def _described(section: BaseModel, indent: str) -> Iterator[str]:
+    plain = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if indent == "" and isinstance(value, BaseModel):
@@ -257,9 +258,9 @@ def _described(section: BaseModel, indent: str) -> Iterator[str]:
             yield from _described(value, indent + "  ")
         else:
             shown = yaml.dump(
-                {name: value},
+                {name: plain[name]},
                 Dumper=RecipeDumper,
-                default_flow_style=None,
+                default_flow_style=True,
                 width=2**16,
                 allow_unicode=True,
             )

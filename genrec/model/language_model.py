@@ -229,3 +229,9 @@ def item_token_table(vocabulary: SidVocabulary, index: ItemIndex) -> NDArray[np.
     """Return the code tokens of every catalogue row, int64[n, L]."""
     tokens: Any = vocabulary.tokens(index.codes)
     return np.asarray(tokens, dtype=np.int64)
+
+
+def context_tokens(model: PreTrainedModel) -> int | None:
+    """Return the most tokens that a language model reads; None where it names no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    return None if limit is None else int(limit)
