@@ -34,6 +34,7 @@ _EXPECTED = {
     "model_type": "a table of keys",
     "none_required": "null",
     "too_short": "at least one entry",
+    "missing": "every key that has no default",
 }
 _PATTERNS = {
     NAME_PATTERN: "letters, digits, '.', '_' or '-', the first a letter or digit",
@@ -261,6 +262,7 @@ def _described(section: BaseModel, indent: str) -> Iterator[str]:
                 {name: plain[name]},
                 Dumper=RecipeDumper,
                 default_flow_style=True,
+                sort_keys=False,
                 width=2**16,
                 allow_unicode=True,
             )

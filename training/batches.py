@@ -7,6 +7,7 @@ have one shape, because on CPUs every new shape costs set-up time and memory.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,6 +47,27 @@ class Augmentation:
             keep[-1] = True
             items = items[keep]
         return items
+
+
+class Plan(Protocol):
+    """The batches of a training, in order, as the trainer sees them.
+
+    Attributes:
+        widths: Places in a row, for each bucket of like lengths.
+    """
+
+    widths: list[int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+    def rows_of(self, index: int) -> int: ...  # noqa: D102 - see BatchPlan
+
+    def width_of(self, index: int) -> int: ...  # noqa: D102
+
+    @property
+    def padding_share(self) -> float: ...  # noqa: D102
 
 
 class BatchPlan(TorchDataset[dict[str, Tensor]]):

@@ -1,5 +1,6 @@
 """A language model about to be trained: made from scratch, or a pretrained one with adapters."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +16,20 @@ from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import (
     add_codes,
+    context_tokens,
     encoder_decoder_from_scratch,
     from_scratch,
     load_pretrained,
 )
 from genrec.model.prompts import Prompts
+from genrec.model.templates import Templates
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 from genrec.training.dropout import add_dropout
 from genrec.training.lora import add_lora
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,12 @@ def prepare(
     runtime: Runtime,
     facts: dict[str, Any],
     codebooks: Sequence[NDArray[np.float32]] = (),
+    templates: Templates | None = None,
 ) -> Learner:
     """Make the untrained learner that a recipe describes.
 
     ``codebooks`` are those of the index, float32[m_l, w_l] for each level of its quantizer; only
-    ``train.new_rows: codebook`` needs them.
+    ``train.new_rows: codebook`` needs them. ``templates`` are those of the tasks, if there are any.
 
     Raises:
         ConfigError: When the model that is named, or its sizes, cannot be trained.
@@ -95,31 +101,62 @@ def prepare(
     if device.type == "cpu":
         # Histories are short: plain products beat the fused kernel here, in bfloat16 by half.
         language_model.set_attn_implementation("eager")
+    prompts = Prompts.build(
+        config.form,
+        config.max_history,
+        tokenizer,
+        encoder=bool(language_model.config.is_encoder_decoder),
+        templates=templates,
+    )
+    if config.language_model is not None:
+        prompts, told = _fitting(prompts, context_tokens(language_model), index.levels, dataset)
+        facts = {**facts, **told}
     model = GenerativeModel(
         language_model=language_model,
         tokenizer=tokenizer,
         vocabulary=vocabulary,
         index=index,
-        prompts=Prompts.build(
-            config.form,
-            config.max_history,
-            tokenizer,
-            encoder=bool(language_model.config.is_encoder_decoder),
-        ),
+        prompts=prompts,
         catalog=dataset.catalog,
         item_counts=dataset.item_counts,
         facts={
             "base_model": config.language_model or "from scratch",
             "revision": config.revision,
             "form": config.form,
-            # The loss of instructions is over all words, that of streams over the codes of a level.
-            "score": "exact" if config.form == "instruction" else "level",
+            # The loss of instructions and tasks is over all words, that of streams alone over the
+            # codes of a level.
+            "score": "exact" if config.form == "instruction" or config.tasks else "level",
             "parameters": sum(p.numel() for p in language_model.parameters()),
             "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
             **facts,
         },
     )
     return Learner(trained, model)
+
+
+def _fitting(
+    prompts: Prompts, max_tokens: int | None, levels: int, dataset: Dataset
+) -> tuple[Prompts, dict[str, Any]]:
+    """Let prompts read no more items than the model has room for, and say what is lost by it."""
+    fitting = prompts.within(max_tokens, levels)
+    if fitting is prompts:
+        return prompts, {}
+    lengths = np.minimum(dataset.sequences().lengths, prompts.max_history)
+    lost = np.maximum(lengths - fitting.max_history, 0)
+    logger.warning(
+        "the language model reads %s tokens, which is room for %d items and not for the %d of "
+        "train.max_history: the %d oldest items of %d training histories are left out",
+        max_tokens,
+        fitting.max_history,
+        prompts.max_history,
+        int(lost.sum()),
+        int((lost > 0).sum()),
+    )
+    return fitting, {
+        "context_tokens": max_tokens,
+        "histories_shortened": int((lost > 0).sum()),
+        "items_dropped": int(lost.sum()),
+    }
 
 
 def _from_scratch(

@@ -38,6 +38,15 @@ class Objective:
     teacher: Teacher | None = None
     teacher_weight: float = 0.0
 
+    @property
+    def tokens_per_place(self) -> int:
+        """Tokens of one place of a batch: the codes of an item."""
+        return int(self.item_tokens.shape[1])
+
+    def batch_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of one batch of a plan."""
+        return self.loss(batch["items"])
+
     def loss(self, items: Tensor) -> Tensor:
         """Return the loss of a batch.
 

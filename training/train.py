@@ -5,30 +5,30 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from genrec import artifacts
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe, TrainConfig
 from genrec.data.dataset import Dataset
-from genrec.data.histories import Histories
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ConfigError
 from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import item_token_table
 from genrec.model.progress_bars import without_progress_bars
+from genrec.model.templates import Templates
 from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training.averaging import WeightAverage
-from genrec.training.batches import Augmentation, BatchPlan
+from genrec.training.batches import Augmentation, BatchPlan, Plan
 from genrec.training.card import write_card
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.curve import draw_curve
@@ -37,9 +37,11 @@ from genrec.training.learner import Learner, prepare
 from genrec.training.lora import merge
 from genrec.training.objectives import Objective
 from genrec.training.progress import TrainingProgress
+from genrec.training.tasks.lesson import check_tasks, mixture_lesson
+from genrec.training.tasks.log import TaskLog
 from genrec.training.teacher import Teacher
 from genrec.training.trainer import CodeTrainer
-from genrec.training.validation import validate
+from genrec.training.validation import sample, validate
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     index_digest = artifacts.verify(inputs["index"], "index").digest
     index = ItemIndex.load(inputs["index"])
     config = recipe.train
+    templates = check_tasks(config)
     teacher = None
     if config.teacher_weight and config.form == "instruction":
         raise ConfigError(
@@ -68,9 +71,11 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
     runtime.start()
-    learner = prepare(config, dataset, index, runtime, {"index_digest": index_digest}, codebooks)
+    learner = prepare(
+        config, dataset, index, runtime, {"index_digest": index_digest}, codebooks, templates
+    )
     checkpoints = run_folder / "model.checkpoint"
-    _claim(checkpoints, config, runtime.seed, inputs)
+    _claim(checkpoints, config, runtime.seed, inputs, templates)
     started = time.perf_counter()
     log = fit(learner, config, dataset, runtime, checkpoints, teacher)
     seconds = time.perf_counter() - started
@@ -110,14 +115,6 @@ def fit(
     """
     model = learner.model
     device = runtime.torch_device()
-    plan = BatchPlan(
-        dataset.sequences(),
-        epochs=config.epochs,
-        batch_items=max(1, config.batch_tokens // model.index.levels),
-        augmentation=Augmentation(config.max_history, config.crop_probability, config.item_dropout),
-        seed=runtime.seed,
-    )
-    steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
     kind = EncoderDecoderObjective if model.is_encoder_decoder else Objective
     objective = kind(
         model=model.language_model,
@@ -129,13 +126,34 @@ def fit(
         teacher=teacher,
         teacher_weight=config.teacher_weight,
     )
-    examples = _sample(dataset.histories("validation"), config.validation_users, runtime.seed)
+    examples = sample(dataset.histories("validation"), config.validation_users, runtime.seed)
+    stopping = EarlyStoppingCallback(early_stopping_patience=config.patience)
+    callbacks: list[TrainerCallback] = [stopping]
+    plan: Plan
+    measure_tasks: Callable[[], dict[str, float]] = dict
+    if config.tasks:
+        texts_file = checkpoints.with_name("written_texts.jsonl")
+        lesson = mixture_lesson(model, config, dataset, runtime, objective, texts_file)
+        plan, objective, measure_tasks = lesson.plan, lesson.objective, lesson.validate
+        callbacks.append(TaskLog(lesson.objective.tally))
+    else:
+        plan = BatchPlan(
+            dataset.sequences(),
+            epochs=config.epochs,
+            batch_items=max(1, config.batch_tokens // model.index.levels),
+            augmentation=Augmentation(
+                model.prompts.max_history, config.crop_probability, config.item_dropout
+            ),
+            seed=runtime.seed,
+        )
+    steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
     logger.info(
-        "training %s: %d steps, %d users, batch widths %s items, padding %.0f %%",
+        "training %s: %d steps, %d users, batch widths %s %s, padding %.0f %%",
         model.facts["base_model"],
         steps,
         len(dataset.sequences()),
         plan.widths,
+        "tokens" if config.tasks else "items",
         100 * plan.padding_share,
     )
     trainer = CodeTrainer(
@@ -143,10 +161,10 @@ def fit(
         _arguments(config, runtime, checkpoints, steps),
         plan,
         objective,
-        lambda: validate(model, objective, examples),
+        lambda: {**validate(model, objective, examples), **measure_tasks()},
         WeightAverage(learner.trained, config.average_decay),
         config.row_learning_rate,
-        [EarlyStoppingCallback(early_stopping_patience=config.patience)],
+        callbacks,
     )
     with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_progress_bars():
         trainer.add_callback(progress)
@@ -194,20 +212,19 @@ def _arguments(
     return arguments
 
 
-def _sample(examples: Histories, users: int, seed: int) -> Histories:
-    """Return at most so many examples, drawn at random by seed, in their old order."""
-    if len(examples) <= users:
-        return examples
-    rows = np.random.default_rng(seed).choice(len(examples), users, replace=False)
-    return examples.take(np.sort(rows))
-
-
-def _claim(checkpoints: Path, config: TrainConfig, seed: int, inputs: dict[str, Path]) -> None:
+def _claim(
+    checkpoints: Path,
+    config: TrainConfig,
+    seed: int,
+    inputs: dict[str, Path],
+    templates: Templates | None,
+) -> None:
     """Make the checkpoint folder ours: remove one that another recipe or other inputs left."""
     body = [
         config.model_dump(mode="json"),
         seed,
         [artifacts.read_manifest(path).digest for path in inputs.values()],
+        templates.to_dict() if templates else None,
     ]
     key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     mark = checkpoints / "belongs_to.txt"

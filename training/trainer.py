@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from genrec.training.averaging import WeightAverage
-from genrec.training.batches import BatchPlan
+from genrec.training.batches import Plan
 from genrec.training.objectives import Objective
 
 
@@ -47,7 +47,7 @@ class CodeTrainer(Trainer):
         self,
         model: nn.Module,
         args: TrainingArguments,
-        plan: BatchPlan,
+        plan: Plan,
         objective: Objective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
@@ -81,7 +81,7 @@ class CodeTrainer(Trainer):
     ) -> Tensor:
         """Return the objective's loss of one batch."""
         with self.compute_loss_context_manager():
-            return self._objective.loss(inputs["items"])
+            return self._objective.batch_loss(inputs)
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # noqa: ANN401
         """Measure the model on the validation users; figures get the prefix ``eval_``."""
@@ -155,9 +155,9 @@ class AveragingCallback(TrainerCallback):
 class ThroughputCallback(TrainerCallback):
     """Adds tokens per second and the share of padding to every log line."""
 
-    def __init__(self, plan: BatchPlan, objective: Objective) -> None:
+    def __init__(self, plan: Plan, objective: Objective) -> None:
         self._plan = plan
-        self._levels = objective.item_tokens.shape[1]
+        self._tokens_per_place = objective.tokens_per_place
         self._started = 0.0
         self._step = 0
 
@@ -184,7 +184,7 @@ class ThroughputCallback(TrainerCallback):
             return
         now = time.perf_counter()
         tokens = sum(
-            self._plan.rows_of(step) * self._plan.width_of(step) * self._levels
+            self._plan.rows_of(step) * self._plan.width_of(step) * self._tokens_per_place
             for step in range(self._step, state.global_step)
         )
         logs["tokens_per_second"] = tokens / (now - self._started)

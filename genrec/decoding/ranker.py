@@ -20,7 +20,6 @@ from genrec.errors import RequestError
 from genrec.model.code_head import Score
 from genrec.model.generative import GenerativeModel
 
-
 # Gives what scores codes for the requests with these numbers, for at most so many beams a level.
 ScorerOf = Callable[[Sequence[int], int], CodeScorer]
 
@@ -200,9 +199,7 @@ class GenerativeRanker:
     ) -> list[Ranking]:
         # No level has more prefixes than there are items.
         width = min(max(self.beam, k), self._trie.items)
-        items, scores = beam_search(
-            self._trie, scorer(numbers, width), width, self._wishes(rules)
-        )
+        items, scores = beam_search(self._trie, scorer(numbers, width), width, self._wishes(rules))
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))

@@ -81,7 +81,11 @@ class TextRanker:
         return self._rank("search", fields, k, rules)
 
     def after_titles(
-        self, titles: Sequence[Sequence[str]], k: int = 10, *, rules: Sequence[RowRules] | None = None
+        self,
+        titles: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        rules: Sequence[RowRules] | None = None,
     ) -> list[Ranking]:
         """Rank items that may come after others of which only the titles are known.
 

@@ -1,6 +1,6 @@
 """Template files: those that come with genrec and those of a user, checked as they are read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Formatter
@@ -15,6 +15,7 @@ from genrec.model.templates import (
     TEXT_SLOTS,
     WRITER_SLOTS,
     Frame,
+    Slots,
     Template,
     Templates,
 )
@@ -45,6 +46,13 @@ class _FileBody(Section):
     tasks: dict[str, list[_TemplateBody]] = Field(default_factory=dict)
     texts: dict[str, list[str]] = Field(default_factory=dict)
     writer: dict[str, str] = Field(default_factory=dict)
+
+
+_BODIES: dict[str, type[Section]] = {
+    "frame": _FrameBody,
+    "separators": _SeparatorsBody,
+    "tasks": _TemplateBody,
+}
 
 
 def load_templates(path: str | Path | None = None) -> Templates:
@@ -119,8 +127,8 @@ def _structure_problem(detail: Mapping[str, Any]) -> str:
     for step in detail["loc"]:
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
     if detail["type"] == "extra_forbidden":
-        body = _TemplateBody if path.startswith("tasks.") else _FileBody
-        body = {"frame": _FrameBody, "separators": _SeparatorsBody}.get(path.split(".")[0], body)
+        top, _, inner = path.partition(".")
+        body = _BODIES.get(top, _FileBody) if inner else _FileBody
         return f"{path}: unknown field, expected one of {', '.join(body.model_fields)}"
     message = str(detail["msg"])
     return f"{path}: {message[:1].lower()}{message[1:]}"
@@ -129,32 +137,34 @@ def _structure_problem(detail: Mapping[str, Any]) -> str:
 def _problems(body: _FileBody) -> Iterator[str]:
     """Yield what is wrong with the names and placeholders of a file."""
     for task, listed in body.tasks.items():
-        if task not in SLOTS:
-            yield f"tasks.{task}: unknown task, expected one of {', '.join(SLOTS)}"
-            continue
-        if not listed:
-            yield f"tasks.{task}: no template, expected at least one"
-        slots = SLOTS[task]
-        for number, each in enumerate(listed):
-            where = f"tasks.{task}[{number}]"
-            yield from _text_problems(f"{where}.prompt", each.prompt, slots.prompt, slots.needed)
-            answer = _answer(task, each)
-            yield from _text_problems(f"{where}.answer", answer, slots.answer)
-            if slots.answer == ("item",) and answer != "{item}":
-                yield f"{where}.answer: given {answer!r}, expected '{{item}}' and no words around it"
+        yield from _list_problems("tasks", task, listed, SLOTS)
+        for number, each in enumerate(listed if task in SLOTS else []):
+            yield from _task_problems(f"tasks.{task}[{number}]", task, each)
     for name, texts in body.texts.items():
-        if name not in TEXT_SLOTS:
-            yield f"texts.{name}: unknown text, expected one of {', '.join(TEXT_SLOTS)}"
-            continue
-        if not texts:
-            yield f"texts.{name}: no text, expected at least one"
-        for number, text in enumerate(texts):
+        yield from _list_problems("texts", name, texts, TEXT_SLOTS)
+        for number, text in enumerate(texts if name in TEXT_SLOTS else []):
             yield from _text_problems(f"texts.{name}[{number}]", text, TEXT_SLOTS[name].prompt)
     for name, text in body.writer.items():
-        if name not in WRITER_SLOTS:
-            yield f"writer.{name}: unknown text, expected one of {', '.join(WRITER_SLOTS)}"
-        else:
+        yield from _list_problems("writer", name, [text], WRITER_SLOTS)
+        if name in WRITER_SLOTS:
             yield from _text_problems(f"writer.{name}", text, WRITER_SLOTS[name].prompt)
+
+
+def _list_problems(
+    table: str, name: str, listed: Sequence[object], known: Mapping[str, Slots]
+) -> Iterator[str]:
+    if name not in known:
+        yield f"{table}.{name}: unknown name, expected one of {', '.join(known)}"
+    if not listed:
+        yield f"{table}.{name}: nothing is listed, expected at least one template"
+
+
+def _task_problems(where: str, task: str, body: _TemplateBody) -> Iterator[str]:
+    slots, answer = SLOTS[task], _answer(task, body)
+    yield from _text_problems(f"{where}.prompt", body.prompt, slots.prompt, slots.needed)
+    yield from _text_problems(f"{where}.answer", answer, slots.answer)
+    if slots.answer == ("item",) and answer != "{item}":
+        yield f"{where}.answer: given {answer!r}, expected '{{item}}' and no words around it"
 
 
 def _text_problems(

@@ -1,6 +1,6 @@
 """Prompt templates as data: what is written around histories, items and texts for each task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from string import Formatter
@@ -76,7 +76,7 @@ STREAM_TEMPLATE = Template(prompt="", answer="{items}")
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around every prompt: preamble, marker of the instruction, marker of the answer."""
+    """What stands around every prompt: preamble, mark of the instruction, mark of the answer."""
 
     preamble: str = ""
     instruction: str = ""
@@ -116,7 +116,7 @@ class Templates:
             for template in self.tasks[task]
         )
 
-    def only(self, tasks: Mapping[str, Any]) -> "Templates":
+    def only(self, tasks: Collection[str]) -> "Templates":
         """Return the templates without those of other tasks."""
         return replace(
             self, tasks={name: kept for name, kept in self.tasks.items() if name in tasks}

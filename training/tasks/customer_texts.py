@@ -69,9 +69,7 @@ class TemplateTexts:
         liked = ", ".join(value for value, _ in counts.most_common(_MOST_LIKED))
         return self._said(kind, {"facets": liked}, generator)
 
-    def _said(
-        self, name: str, fields: Mapping[str, str], generator: np.random.Generator
-    ) -> str:
+    def _said(self, name: str, fields: Mapping[str, str], generator: np.random.Generator) -> str:
         """Put fields into one of the texts that they can fill."""
         known = {field for field, value in fields.items() if value}
         usable = [
@@ -110,7 +108,10 @@ class WrittenTexts:
         self._asked = templates.writer
         prompts = [self._about_item(row) for row in wanted]
         for history in histories:
-            prompts += [self._about_history(history, "overall"), self._about_history(history, "recent")]
+            prompts += [
+                self._about_history(history, "overall"),
+                self._about_history(history, "recent"),
+            ]
         prompts = list(dict.fromkeys(prompts))
         texts = map(items.short, writer.write(prompts))
         self._texts = dict(zip(prompts, texts, strict=True))
@@ -155,4 +156,6 @@ def _some(values: Sequence[str], most: int, generator: np.random.Generator) -> l
 
 def _long_words(title: str) -> list[str]:
     """Return the words of a title that may mean something by themselves."""
-    return [word for word in (part.strip("()[],.;:!?\"'") for part in title.split()) if len(word) > 3]
+    return [
+        word for word in (part.strip("()[],.;:!?\"'") for part in title.split()) if len(word) > 3
+    ]

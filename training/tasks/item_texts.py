@@ -12,7 +12,8 @@ from genrec.errors import ConfigError
 
 # Columns whose values say what kind of thing an item is, where the recipe names none.
 FACET_COLUMNS = (
-    "brand", "category", "categories", "genres", "attributes", "department", "tier", "colour", "color",
+    "brand", "category", "categories", "genres", "attributes", "department", "tier", "colour",
+    "color",
 )  # fmt: skip
 # Columns that hold a description, the first that exists is read; without one it is the item's text.
 DESCRIPTION_COLUMNS = ("description", "overview", "summary")
@@ -81,5 +82,7 @@ def _values(column: pl.Series) -> list[list[str]]:
         texts = [list(row) if row is not None else [] for row in column.to_list()]
     else:
         texts = [re.split(r"\s*\|\s*", text) for text in clean_text(column).to_list()]
-    last = [[str(text).rpartition(">")[2].strip() for text in row if text is not None] for row in texts]
+    last = [
+        [str(text).rpartition(">")[2].strip() for text in row if text is not None] for row in texts
+    ]
     return [[text for text in row if 0 < len(text) <= _LONGEST_FACET] for row in last]

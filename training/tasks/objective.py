@@ -100,11 +100,8 @@ class TaskObjective(Objective):
         size = max(1, LOGITS_AT_ONCE // output.get_output_embeddings().weight.shape[0])
         if len(hidden) <= size:
             return self._part(hidden, targets)
-        parts = [
-            checkpoint(self._part, *part, use_reentrant=False)
-            for part in zip(hidden.split(size), targets.split(size), strict=True)
-        ]
-        return torch.cat(parts)
+        parts = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
+        return torch.cat([checkpoint(self._part, *part, use_reentrant=False) for part in parts])
 
     def _part(self, hidden: Tensor, targets: Tensor) -> Tensor:
         output: Any = self.model

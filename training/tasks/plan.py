@@ -154,7 +154,11 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
             for width, members in zip(self.widths, most, strict=True)
         }
         batches = [
-            [batch for place, chunk in enumerate(chunks) for batch in self._batches(chunk, phase, place)]
+            [
+                batch
+                for place, chunk in enumerate(chunks)
+                for batch in self._batches(chunk, phase, place)
+            ]
             for phase, chunks in enumerate(phases)
         ]
         self._plan = _shortened(batches, max_steps)
@@ -204,7 +208,8 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
 
     def rows_of(self, index: int) -> int:
         """Return the number of sequences in the batch, padding rows included."""
-        return self._rows_of_width[self._plan[index][0]]
+        rows: int = self._rows_of_width[self._plan[index][0]]
+        return rows
 
     def width_of(self, index: int) -> int:
         """Return the tokens in each sequence of the batch, padding included."""

@@ -18,13 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class TextWriter(Protocol):
-    """Answers prompts in words.
-
-    Attributes:
-        name: Says which writer it is; another name writes anew.
-    """
-
-    name: str
+    """Answers prompts in words."""
 
     def write(self, prompts: Sequence[str]) -> list[str]:
         """Return one text a prompt, in order; an empty one where there is nothing to say."""
@@ -57,12 +51,12 @@ class TransformersWriter:
         most_tokens: int = 40,
         batch_size: int = 16,
     ) -> None:
-        self.name = f"{model}@{revision or 'local'}, {most_tokens} tokens"
         self._batch_size = batch_size
-        language_model, self._tokenizer = load_pretrained(
+        loaded: Any
+        loaded, self._tokenizer = load_pretrained(
             model, revision=revision, dtype=runtime.torch_dtype(), quiet=runtime.quiet
         )
-        self._model: Any = language_model
+        self._model = loaded
         self._model.to(runtime.torch_device()).eval()
         ends = {self._tokenizer.eos_token_id, *_ids(self._model.generation_config.eos_token_id)}
         # Whatever the model brings along, nothing is sampled.
@@ -122,7 +116,7 @@ class CachedWriter:
     goes on where it was. The model is loaded only when something is left to write.
 
     Args:
-        name: Name of the writer; texts of another one are not taken.
+        name: Says which writer it is; texts of another one are not taken.
         make: Makes the writer.
         path: The file; texts are added to it.
         block: Prompts between two writes to the file.
@@ -131,7 +125,7 @@ class CachedWriter:
     def __init__(
         self, name: str, make: Callable[[], TextWriter], path: Path, *, block: int = 64
     ) -> None:
-        self.name = name
+        self._name = name
         self._make = make
         self._path = path
         self._block = block
@@ -140,13 +134,14 @@ class CachedWriter:
         """Return a text for each prompt, those on file as they are; see ``TextWriter.write``."""
         known = self._read()
         keys = [self._key(prompt) for prompt in prompts]
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        asked = dict(zip(keys, prompts, strict=True))
+        missing = {key: prompt for key, prompt in asked.items() if key not in known}
         if missing:
             logger.info(
                 "%s writes %d texts (%d are in %s)",
-                self.name,
+                self._name,
                 len(missing),
-                len(set(keys)) - len(missing),
+                len(asked) - len(missing),
                 self._path,
             )
             self._add(missing, known)
@@ -165,7 +160,7 @@ class CachedWriter:
                 logger.info("%d of %d texts are written", start + len(part), len(wanted))
 
     def _key(self, prompt: str) -> str:
-        return hashlib.sha256(json.dumps([self.name, prompt]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self._name, prompt]).encode()).hexdigest()
 
     def _read(self) -> dict[str, str]:
         """Return the texts on file; a line that was cut off is passed over and cut away."""
@@ -184,4 +179,3 @@ class CachedWriter:
             logger.warning("%s ends in the middle of a text, which is written again", self._path)
             self._path.write_bytes(b"".join(line + b"\n" for line in whole))
         return known
-
