@@ -30,16 +30,16 @@ def draw_curve(log: Sequence[dict[str, Any]], path: Path) -> None:
         _line(axis, log, name, label=label, color=colour)
     left.set_xlabel("optimizer steps")
     # Batches of tasks hold words as well, so their loss is one of tokens.
-    left.set_ylabel("nats per token (training), per item (validation)" if tasks else "nats per item")
+    training = "token (training), per item (validation)" if tasks else "item"
+    left.set_ylabel(f"nats per {training}")
     right.set_ylabel("NDCG@10")
     reached = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
     right.set_ylim(0, 1.1 * max(reached, default=0) or 1)
     if left.lines or right.lines:
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    for axis, prefix, label in zip(
-        below, (_TASK_LOSS, _TASK_NDCG), ("validation loss, nats per token", "NDCG@10"), strict=False
-    ):
-        _draw_tasks(axis, log, tasks, prefix, label)
+    if tasks:
+        _draw_tasks(below[0], log, tasks, _TASK_LOSS, "validation loss, nats per token")
+        _draw_tasks(below[1], log, tasks, _TASK_NDCG, "NDCG@10")
     figure.savefig(path, dpi=120)
 
 

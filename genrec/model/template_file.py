@@ -1,6 +1,7 @@
 """Template files: those that come with genrec and those of a user, checked as they are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from string import Formatter
@@ -66,10 +67,8 @@ def load_templates(path: str | Path | None = None) -> Templates:
         ConfigError: When the file cannot be read, or has unknown fields, tasks or placeholders;
             all problems are named at once.
     """
-    shipped = resources.files("genrec.model").joinpath("templates.yaml").read_text("utf-8")
-    templates = _parse(shipped, "templates.yaml", None)
     if path is None:
-        return templates
+        return _shipped()
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +76,14 @@ def load_templates(path: str | Path | None = None) -> Templates:
             f"train.templates names {path}, which cannot be read ({error}); give the path of a "
             "YAML file in UTF-8, or null for the templates that come with genrec."
         ) from error
-    return _parse(text, str(path), templates)
+    return _parse(text, str(path), _shipped())
+
+
+@cache
+def _shipped() -> Templates:
+    """Return the templates that come with genrec."""
+    text = resources.files("genrec.model").joinpath("templates.yaml").read_text("utf-8")
+    return _parse(text, "templates.yaml", None)
 
 
 def _parse(text: str, shown: str, base: Templates | None) -> Templates:

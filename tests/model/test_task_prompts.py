@@ -127,7 +127,8 @@ def test_the_oldest_items_are_left_out_until_a_prompt_fits(short):
 
 def test_what_cannot_be_shortened_is_no_example(short):
     prompts = task_prompts(short, max_tokens=10)
-    assert prompts.example("item_to_text", {"item": 1, "title": "x" * 20, "description": ""}) is None
+    fields = {"item": 1, "title": "x" * 20, "description": ""}
+    assert prompts.example("item_to_text", fields) is None
     assert prompts.prompt("search", {"intention": "x" * 20, "history": [1, 2]}, room=2) is None
     assert task_prompts(short, max_tokens=2).example("stream", {"items": [1, 2]}) is None
 

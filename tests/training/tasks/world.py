@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-import torch
 
 from genrec.data.catalog import Catalog
 from genrec.data.dataset import Dataset
@@ -14,7 +13,7 @@ from genrec.semantic_ids.vocabulary import SidVocabulary
 from genrec.training.tasks.customer_texts import TemplateTexts
 from genrec.training.tasks.item_texts import ItemTexts
 from genrec.training.tasks.table import Material
-from tests.model.words import letter_tokenizer, letters
+from tests.model.words import letter_tokenizer
 
 ITEMS, USERS, LENGTH = 12, 30, 7
 KINDS, BRANDS = ("tea", "pot", "cup"), ("Ora", "Bel")
@@ -71,6 +70,3 @@ def task_prompts(templates=None, max_tokens=None, items=ITEMS):
 def material(templates=None):
     items = ItemTexts(catalog())
     return Material(items, TemplateTexts(items, templates or load_templates()))
-
-
-__all__ = ["codes", "letters", "torch"]
