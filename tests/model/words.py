@@ -29,7 +29,10 @@ def letters(text):
 
 
 def letter_model(folder, *, hidden=16, context=512):
-    """Write a tiny Llama and the tokenizer into a folder and return it."""
+    """Write a tiny Llama and the tokenizer into a folder and return it.
+
+    Its weights are large enough that it says different letters, not the last one again.
+    """
     torch.manual_seed(0)
     tokenizer = letter_tokenizer()
     config = LlamaConfig(
@@ -45,6 +48,9 @@ def letter_model(folder, *, hidden=16, context=512):
         bos_token_id=1,
         eos_token_id=2,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from transformers import LlamaForCausalLM
 
 from genrec.errors import DependencyError
 from genrec.model.template_file import load_templates
@@ -87,9 +89,6 @@ def test_everything_that_will_be_asked_for_is_written_in_one_go():
 
 def test_a_local_model_writes_greedily_and_as_one_line(tmp_path):
     """Each text is what the model itself would say next, letter by letter."""
-    import torch
-    from transformers import LlamaForCausalLM
-
     folder = letter_model(tmp_path / "lm")
     prompts = ["abc", "what is longer?"]
     written = TransformersWriter(str(folder), runtime=RUNTIME, most_tokens=5).write(prompts)
@@ -103,6 +102,7 @@ def test_a_local_model_writes_greedily_and_as_one_line(tmp_path):
                 break
         said = tokenizer.decode(tokens[-5:], skip_special_tokens=True)
         assert text.replace(" ", "") == "".join(said.split())
+        assert len(text) > 1
 
 
 def test_a_writer_that_is_not_there_is_named(tmp_path):
