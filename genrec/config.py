@@ -226,7 +226,9 @@ class TrainConfig(Section):
         "smollm2, a local folder or a hub id of a causal LM that writes intentions and "
         "preferences; null makes them from item columns and titles.",
     )
-    task_texts: TaskTextsConfig = setting(TaskTextsConfig(), "Titles, descriptions, intentions and preferences.")
+    task_texts: TaskTextsConfig = setting(
+        TaskTextsConfig(), "Titles, descriptions, intentions and preferences."
+    )
     task_examples: int = setting(
         200, "Validation examples of each task, drawn by seed.", "examples", ge=1
     )

@@ -16,6 +16,8 @@ RECENT = 3
 # Facets that a preference names, and facets and title words that an intention names at most.
 _MOST_LIKED = 3
 _MOST_WANTED = 2
+# Letters of a title word that may mean something by itself.
+_SHORTEST_WORD = 4
 
 
 class CustomerTexts(Protocol):
@@ -46,10 +48,12 @@ class TemplateTexts:
 
     def intention(self, item: int, generator: np.random.Generator) -> str:
         """Name up to two values and two words of the title, never the whole title."""
-        words = self._items.titles[item].split()
+        words = _words(self._items.titles[item])
+        facets = _some(self._items.facets[item], _MOST_WANTED, generator)
+        others = [word for word in words if word not in facets]
         fields = {
-            "facets": ", ".join(_some(self._items.facets[item], _MOST_WANTED, generator)),
-            "words": " ".join(_some(words, min(_MOST_WANTED, len(words) - 1), generator)),
+            "facets": ", ".join(facets),
+            "words": " ".join(_some(others, min(_MOST_WANTED, len(words) - 1), generator)),
         }
         return self._said("intention", fields, generator)
 
@@ -64,7 +68,10 @@ class TemplateTexts:
         counts = Counter(value for row in reversed(rows) for value in self._items.facets[row])
         if not counts:
             counts = Counter(
-                word for row in reversed(rows) for word in _long_words(self._items.titles[row])
+                word
+                for row in reversed(rows)
+                for word in _words(self._items.titles[row])
+                if len(word) >= _SHORTEST_WORD
             )
         liked = ", ".join(value for value, _ in counts.most_common(_MOST_LIKED))
         return self._said(kind, {"facets": liked}, generator)
@@ -154,8 +161,7 @@ def _some(values: Sequence[str], most: int, generator: np.random.Generator) -> l
     return [values[place] for place in places]
 
 
-def _long_words(title: str) -> list[str]:
-    """Return the words of a title that may mean something by themselves."""
-    return [
-        word for word in (part.strip("()[],.;:!?\"'") for part in title.split()) if len(word) > 3
-    ]
+def _words(title: str) -> list[str]:
+    """Return the words of a title without the marks around them."""
+    words = (word.strip("()[],.;:!?\"'") for word in title.split())
+    return [word for word in words if word]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from genrec.data.histories import Histories
 from genrec.model.task_prompts import Encoded, TaskPrompts
-from genrec.model.templates import STREAM
 from genrec.training.batches import Augmentation
 from genrec.training.tasks.table import TASKS, Material
 
@@ -29,7 +28,8 @@ class TrainingExamples:
         items: int64[m], catalogue rows of the items of the training part.
         material: Texts.
         prompts: Writes the examples.
-        augmentation: How histories are varied.
+        augmentation: How histories are varied; they are followed by the item to name, so there is
+            room for one item more than the longest history that is read.
         seed: Seed of everything that is drawn.
     """
 
@@ -83,7 +83,8 @@ class TrainingExamples:
         if reads == "item":
             return [], int(self._items[subject])
         if reads == "whole":
-            return whole_history(self._sequences[subject], self._augmentation.max_history), -1
+            most = self._augmentation.max_history - 1
+            return whole_history(self._sequences[subject], most), -1
         varied = self._augmentation.apply(self._sequences[subject], generator).tolist()
         return varied[:-1], varied[-1]
 
@@ -117,8 +118,7 @@ class ValidationExamples:
         made = []
         for place in range(len(self.histories)):
             generator = np.random.default_rng([self.seed, 5, zlib.crc32(task.encode()), place])
-            room = self.max_history - (task == STREAM)
-            history = whole_history(self.histories[place], room)
+            history = whole_history(self.histories[place], self.max_history)
             item = int(self.histories.target[place])
             fields = kind.fields(self.material, history, item, generator)
             example = self.prompts.example(task, fields)

@@ -159,7 +159,7 @@ def mixture_lesson(
             known,
             material,
             prompts,
-            Augmentation(most, config.crop_probability, config.item_dropout),
+            Augmentation(most + 1, config.crop_probability, config.item_dropout),
             runtime.seed,
         ),
         Mixture(

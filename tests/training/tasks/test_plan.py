@@ -235,4 +235,4 @@ def test_validation_examples_use_the_first_template_and_the_held_out_item():
         assert example.tokens.tolist() == want.tokens.tolist()
     [(_, stream), *_] = examples.examples("stream")
     assert stream.tokens.tolist()[-2:] == codes(int(histories.target[0]))
-    assert len(stream.tokens) == 1 + 3 * 2
+    assert len(stream.tokens) == 1 + 4 * 2
