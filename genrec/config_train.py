@@ -8,6 +8,7 @@ from genrec.config_bridge import BridgeConfig
 from genrec.config_dense import DenseConfig
 from genrec.config_reinforcement import ReinforcementConfig
 from genrec.config_section import Section, setting
+from genrec.config_tasks import CurriculumPhase, TaskShare, TaskTextsConfig
 
 
 class LoraConfig(Section):
@@ -54,7 +55,28 @@ class TrainConfig(Section):
     form: Literal["stream", "instruction"] = setting(
         "stream",
         "stream: a history is one sequence of codes with a loss on every item; "
-        "instruction: a prompt with the history, loss on the next item only.",
+        "instruction: a prompt with the history, loss on the next item only. With tasks it says "
+        "which of stream and next_item is validated, kept and served.",
+    )
+    tasks: list[TaskShare] = setting(
+        [], "Tasks a pretrained model is tuned on together; none leaves it to form alone."
+    )
+    curriculum: list[CurriculumPhase] = setting(
+        [], "Phases with some of the tasks only, in order, before the whole mixture."
+    )
+    templates: str | None = setting(
+        None, "YAML file with prompt templates of your own; null takes those of genrec."
+    )
+    text_writer: str | None = setting(
+        None,
+        "smollm2, a local folder or a hub id of a causal LM that writes intentions and "
+        "preferences; null makes them from item columns and titles.",
+    )
+    task_texts: TaskTextsConfig = setting(
+        TaskTextsConfig(), "Titles, descriptions, intentions and preferences."
+    )
+    task_examples: int = setting(
+        200, "Validation examples of each task, drawn by seed.", "examples", ge=1
     )
     new_rows: Literal["titles", "mean", "normal", "convex", "codebook", "cw2v"] = setting(
         "titles",

@@ -104,8 +104,7 @@ def state_of(
     if manifest.seed != recipe.seed:
         reasons.append(f"seed was {manifest.seed}, is {recipe.seed}")
     reasons += _changed_inputs(manifest, run_folder)
-    if stage.verb == "data":
-        reasons += _changed_source(folder, recipe)
+    reasons += _changed_sources(folder, stage, recipe)
     return StageState(stage, tuple(reasons))
 
 
@@ -247,11 +246,15 @@ def _changed_inputs(manifest: artifacts.Manifest, run_folder: Path) -> list[str]
     return reasons
 
 
-def _changed_source(folder: Path, recipe: Recipe) -> list[str]:
+def _changed_sources(folder: Path, stage: Stage, recipe: Recipe) -> list[str]:
     """Compare times as ``make`` does: raw files are too large to hash at each run."""
     made = (folder / artifacts.MANIFEST_NAME).stat().st_mtime
     reasons = []
-    for named in (recipe.data.path, recipe.data.items_path):
+    sources = {
+        "data": (recipe.data.path, recipe.data.items_path),
+        "train": (recipe.train.templates,),
+    }
+    for named in sources.get(stage.verb, ()):
         source = Path(named) if named else None
         if source is None or not source.exists():
             continue

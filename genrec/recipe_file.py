@@ -34,6 +34,7 @@ _EXPECTED = {
     "model_type": "a table of keys",
     "none_required": "null",
     "too_short": "at least one entry",
+    "missing": "every key that has no default",
 }
 _PATTERNS = {
     NAME_PATTERN: "letters, digits, '.', '_' or '-', the first a letter or digit",
@@ -247,6 +248,7 @@ def _unknown_key(path: str, value: Any) -> str:  # noqa: ANN401 - raw YAML
 
 
 def _described(section: BaseModel, indent: str) -> Iterator[str]:
+    plain = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if indent == "" and isinstance(value, BaseModel):
@@ -257,9 +259,10 @@ def _described(section: BaseModel, indent: str) -> Iterator[str]:
             yield from _described(value, indent + "  ")
         else:
             shown = yaml.dump(
-                {name: value},
+                {name: plain[name]},
                 Dumper=RecipeDumper,
-                default_flow_style=None,
+                default_flow_style=True,
+                sort_keys=False,
                 width=2**16,
                 allow_unicode=True,
             )

@@ -102,6 +102,8 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - a type of any form
         return f"list of {_kind(arguments[0])}"
     if annotation is NoneType:
         return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"tables of {', '.join(annotation.model_fields)}"
     if annotation in _KINDS:
         return _KINDS[annotation]
     return _kind(arguments[0])  # Annotated: the kind comes first, its limits after it.

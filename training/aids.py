@@ -58,6 +58,14 @@ def check_aids(config: TrainConfig) -> None:
             "instruction, but vectors are distilled into streams only; set train.form: stream or "
             "train.distillation_weight: 0."
         )
+    if config.tasks and (
+        config.distillation_weight or config.dense.weight or config.bridge.candidates
+    ):
+        raise ConfigError(
+            "train.tasks are given, whose loss is on the tokens of their answers alone; set "
+            "train.distillation_weight, train.dense.weight and train.bridge.candidates to 0, or "
+            "leave train.tasks out."
+        )
     if config.reinforcement.steps and (config.dense.weight or config.bridge.used):
         raise ConfigError(
             f"train.reinforcement.steps is {config.reinforcement.steps}, but rewards are learned "

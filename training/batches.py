@@ -6,7 +6,9 @@ batch of the same plan. Sequences of like length share a batch, and all batches 
 have one shape, because on CPUs every new shape costs set-up time and memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,6 +48,34 @@ class Augmentation:
             keep[-1] = True
             items = items[keep]
         return items
+
+
+class Plan(Protocol):
+    """The batches of a training, in order, as the trainer sees them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+    def contents(self, index: int) -> str:
+        """Say what is in a batch, for an error."""
+        ...
+
+    @property
+    def padding_share(self) -> float:
+        """Share of places that hold padding, over the whole plan."""
+        ...
+
+
+# Users that an error names.
+_NAMED = 10
+
+
+def users_in_words(users: Sequence[int]) -> str:
+    """Return the rows of users as text, the first of them by number."""
+    named = ", ".join(map(str, users[:_NAMED]))
+    more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
+    return f"users {named}{more} (rows of the dataset, from 0)"
 
 
 class BatchPlan(TorchDataset[dict[str, Tensor]]):
@@ -117,10 +147,10 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
         """Return the items in each sequence of the batch, padding included."""
         return self._plan[index][0]
 
-    def users(self, index: int) -> list[int]:
-        """Return the rows of the users in the batch, in ``Dataset.user_ids``."""
+    def contents(self, index: int) -> str:
+        """Name the users in the batch."""
         rows = self._plan[index][1] % len(self._sequences)
-        return sorted(set(self._sequences.user[rows].tolist()))
+        return users_in_words(sorted(set(self._sequences.user[rows].tolist())))
 
     def histories(self, index: int) -> tuple[int, list[NDArray[np.int32]]]:
         """Return the width in items and the varied histories of one batch."""

@@ -59,6 +59,10 @@ class CandidateObjective:
         """What is trained beside the language model, by name."""
         return self.objective.beside
 
+    def batch_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of the loss of one batch of a plan by name, weighted."""
+        return self.losses(batch["items"])
+
     def losses(self, items: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss of a batch by name, weighted; see ``Objective``.
 

@@ -5,11 +5,8 @@ from pathlib import Path
 from torch import Tensor
 
 from genrec.errors import ConfigError
-from genrec.training.batches import BatchPlan
+from genrec.training.batches import Plan
 from genrec.training.checkpoints import last_checkpoint
-from genrec.training.target_plan import TargetPlan
-
-_NAMED = 10
 
 
 def require_finite(
@@ -17,7 +14,7 @@ def require_finite(
     what: str,
     *,
     step: int,
-    plan: BatchPlan | TargetPlan,
+    plan: Plan,
     learning_rate: float,
     folder: Path,
 ) -> None:
@@ -36,14 +33,11 @@ def require_finite(
     """
     if value.isfinite().all():
         return
-    users = plan.users(step)
-    named = ", ".join(map(str, users[:_NAMED]))
-    more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
     good = last_checkpoint(folder)
     kept = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
     raise ConfigError(
-        f"the {what} is {float(value)} at step {step + 1}, on the batch of users {named}{more} "
-        f"(rows of the dataset, from 0). Training stopped before it changed a weight; {kept}. "
+        f"the {what} is {float(value)} at step {step + 1}, on the batch of {plan.contents(step)}. "
+        f"Training stopped before it changed a weight; {kept}. "
         f"Lower train.learning_rate (now {learning_rate:g}) and train.row_learning_rate, or set "
         "runtime.dtype: float32, and train again."
     )

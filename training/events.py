@@ -9,16 +9,13 @@ from torch import nn
 from transformers import EarlyStoppingCallback
 
 from genrec.config_train import TrainConfig
-from genrec.data.dataset import Dataset
 from genrec.model.progress_bars import without_progress_bars
 from genrec.runtime import Runtime
 from genrec.training.arguments import trainer_arguments
 from genrec.training.averaging import WeightAverage
-from genrec.training.batches import Augmentation, BatchPlan
-from genrec.training.candidate_objective import with_question
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.learner import Learner
-from genrec.training.objectives import Objective
+from genrec.training.lesson import Lesson
 from genrec.training.progress import TrainingProgress
 from genrec.training.trainer import CodeTrainer, ThroughputCallback
 
@@ -27,9 +24,8 @@ logger = logging.getLogger(__name__)
 
 def learn_events(
     learner: Learner,
-    objective: Objective,
+    lesson: Lesson,
     config: TrainConfig,
-    dataset: Dataset,
     runtime: Runtime,
     checkpoints: Path,
     validation: Callable[[], dict[str, float]],
@@ -38,9 +34,8 @@ def learn_events(
 
     Args:
         learner: The model; changed in place.
-        objective: What it is trained to do on histories.
+        lesson: What it goes through.
         config: How.
-        dataset: The events.
         runtime: Where to compute.
         checkpoints: Where checkpoints lie; it goes on from the newest.
         validation: Measures the model as it is.
@@ -48,39 +43,29 @@ def learn_events(
     Returns:
         The training log: one entry a logged step or validation.
     """
-    model = learner.model
-    plan = BatchPlan(
-        dataset.sequences(),
-        epochs=config.epochs,
-        batch_items=max(1, config.batch_tokens // model.index.levels),
-        augmentation=Augmentation(
-            model.prompts.max_history, config.crop_probability, config.item_dropout
-        ),
-        seed=runtime.seed,
-    )
+    plan, objective = lesson.plan, lesson.objective
     steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
     logger.info(
-        "training %s: %d steps, %d users, batch widths %s items, padding %.0f %%",
-        model.facts["base_model"],
+        "training %s: %d steps, %s, padding %.0f %%",
+        learner.model.facts["base_model"],
         steps,
-        len(dataset.sequences()),
-        plan.widths,
+        lesson.contents,
         100 * plan.padding_share,
     )
-    whole = with_question(objective, model, config, runtime.seed)
     trainer = CodeTrainer(
         learner.trained,
         trainer_arguments(config, runtime, checkpoints, steps),
         plan,
-        whole,
-        validation,
+        objective,
+        lambda: {**validation(), **lesson.measure()},
         WeightAverage(
-            nn.ModuleDict({"model": learner.trained, **whole.beside}), config.average_decay
+            nn.ModuleDict({"model": learner.trained, **objective.beside}), config.average_decay
         ),
         config.row_learning_rate,
         [
             EarlyStoppingCallback(early_stopping_patience=config.patience),
-            ThroughputCallback(plan, whole),
+            ThroughputCallback(plan, objective),
+            *lesson.callbacks,
         ],
     )
     start = last_checkpoint(checkpoints)

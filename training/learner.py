@@ -23,6 +23,7 @@ from genrec.model.language_model import (
 )
 from genrec.model.prompts import Prompts
 from genrec.model.quantization import is_quantized
+from genrec.model.templates import Templates
 from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -52,11 +53,12 @@ def prepare(
     runtime: Runtime,
     facts: dict[str, Any],
     codebooks: Sequence[NDArray[np.float32]] = (),
+    templates: Templates | None = None,
 ) -> Learner:
     """Make the untrained learner that a recipe describes.
 
     ``codebooks`` are those of the index, float32[m_l, w_l] for each level of its quantizer; only
-    ``train.new_rows: codebook`` needs them.
+    ``train.new_rows: codebook`` needs them. ``templates`` are those of the tasks, if there are any.
 
     Raises:
         ConfigError: When the model that is named, or its sizes, cannot be trained.
@@ -105,7 +107,7 @@ def prepare(
     if device.type == "cpu":
         # Histories are short: plain products beat the fused kernel here, in bfloat16 by half.
         language_model.set_attn_implementation("eager")
-    prompts, cut = _prompts(config, dataset, index, language_model, tokenizer)
+    prompts, cut = _prompts(config, dataset, index, language_model, tokenizer, templates)
     model = GenerativeModel(
         language_model=language_model,
         tokenizer=tokenizer,
@@ -118,8 +120,9 @@ def prepare(
             "base_model": config.language_model or "from scratch",
             "revision": config.revision,
             "form": config.form,
-            # The loss of instructions is over all words, that of streams over the codes of a level.
-            "score": "exact" if config.form == "instruction" else "level",
+            # The loss of instructions and tasks is over all words, that of streams alone over the
+            # codes of a level.
+            "score": "exact" if config.form == "instruction" or config.tasks else "level",
             # Of weights in four bits, two lie in one number.
             "parameters": language_model.num_parameters(),
             "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
@@ -136,10 +139,13 @@ def _prompts(
     index: ItemIndex,
     language_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    templates: Templates | None,
 ) -> tuple[Prompts, dict[str, Any]]:
     """Return prompts that the language model can read, and what had to be left out for it."""
     encoder = bool(language_model.config.is_encoder_decoder)
-    wished = Prompts.build(config.form, config.max_history, tokenizer, encoder=encoder)
+    wished = Prompts.build(
+        config.form, config.max_history, tokenizer, encoder=encoder, templates=templates
+    )
     context = context_length(language_model)
     prompts = wished.within(index.levels, context)
     if prompts.max_history == wished.max_history:

@@ -52,6 +52,10 @@ class Objective:
             parts["distillation"] = self.distillation.projection
         return parts if self.dense is None else {**parts, **self.dense.beside}
 
+    def batch_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of the loss of one batch of a plan by name, weighted."""
+        return self.losses(batch["items"])
+
     def loss(self, items: Tensor) -> Tensor:
         """Return the loss of a batch, the sum of ``losses``."""
         return torch.stack(list(self.losses(items).values())).sum()

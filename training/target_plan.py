@@ -8,7 +8,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
-from genrec.training.batches import IGNORED
+from genrec.training.batches import IGNORED, users_in_words
 
 
 class TargetPlan(TorchDataset[dict[str, Tensor]]):
@@ -67,9 +67,18 @@ class TargetPlan(TorchDataset[dict[str, Tensor]]):
             items[row, : len(sequence)] = sequence
         return {"items": torch.from_numpy(items)}
 
-    def users(self, index: int) -> list[int]:
-        """Return the rows of the users in the batch, in ``Dataset.user_ids``."""
-        return [int(self._sequences.user[self._users[number]]) for number, _ in self._drawn(index)]
+    def contents(self, index: int) -> str:
+        """Name the users in the batch."""
+        return users_in_words(
+            [int(self._sequences.user[self._users[number]]) for number, _ in self._drawn(index)]
+        )
+
+    @property
+    def padding_share(self) -> float:
+        """Share of item places that hold padding, over the whole plan."""
+        batches = [self[index]["items"] for index in range(0, len(self), self._repeats)]
+        places = sum(items.numel() for items in batches)
+        return sum(int((items == IGNORED).sum()) for items in batches) / places
 
     def _drawn(self, index: int) -> list[tuple[int, int]]:
         """Return the place among the users and the number of each draw of a batch."""

@@ -21,8 +21,10 @@ from genrec.training.candidate_objective import question_figures
 from genrec.training.checkpoints import claim
 from genrec.training.events import learn_events
 from genrec.training.learner import Learner, prepare
+from genrec.training.lesson import history_lesson
 from genrec.training.reinforcement import CUTOFFS, PHASE, reinforce
 from genrec.training.saving import save_model
+from genrec.training.tasks.lesson import check_tasks, mixture_lesson
 from genrec.training.tuned import tuned_once
 from genrec.training.validation import sample, validate
 
@@ -35,6 +37,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """
     config = recipe.train
     check_aids(config)
+    templates = check_tasks(config)
     inputs = {name: run_folder / name for name in ("dataset", "index", *config.folders_read)}
     dataset = Dataset.load(inputs["dataset"])
     index_digest = artifacts.verify(inputs["index"], "index").digest
@@ -45,14 +48,15 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     runtime.start()
     with memory.explained("not even the language model and what is trained of it fit"):
         facts = {"index_digest": index_digest}
-        learner = prepare(config, dataset, index, runtime, facts, codebooks)
+        learner = prepare(config, dataset, index, runtime, facts, codebooks, templates)
         learner = with_bridge(learner, config.bridge, inputs, runtime.torch_device())
         aids = read_aids(config, learner, inputs, runtime)
     checkpoints = run_folder / "model.checkpoint"
     # Other settings for rewards leave the training on events as it is.
     events_only = config.model_copy(update={"reinforcement": ReinforcementConfig()})
     digests = [artifacts.read_manifest(path).digest for path in inputs.values()]
-    claim(checkpoints, [events_only.model_dump(mode="json"), runtime.seed, digests])
+    words = templates and templates.to_dict()
+    claim(checkpoints, [events_only.model_dump(mode="json"), runtime.seed, digests, words])
     started = time.perf_counter()
     with memory.explained(f"it takes {memory.of_step(learner.model, config, runtime)}"):
         log = fit(learner, config, dataset, runtime, checkpoints, aids)
@@ -89,11 +93,15 @@ def fit(
     examples = sample(dataset.histories("validation"), config.validation_users, runtime.seed)
 
     def learn() -> list[dict[str, Any]]:
+        if config.tasks:
+            texts = checkpoints.with_name("written_texts.jsonl")
+            lesson = mixture_lesson(model, config, dataset, runtime, objective, texts)
+        else:
+            lesson = history_lesson(model, objective, config, dataset, runtime)
         return learn_events(
             learner,
-            objective,
+            lesson,
             config,
-            dataset,
             runtime,
             checkpoints,
             lambda: (

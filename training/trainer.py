@@ -20,12 +20,11 @@ from transformers import (
 )
 
 from genrec.training.averaging import WeightAverage
-from genrec.training.batches import BatchPlan
+from genrec.training.batches import Plan
 from genrec.training.bridging import load_soft_tokens, save_soft_tokens
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
-from genrec.training.target_plan import TargetPlan
 
 # What is trained beside the model, in a checkpoint.
 BESIDE_FILE = "beside.safetensors"
@@ -55,7 +54,7 @@ class CodeTrainer(Trainer):
         self,
         model: nn.Module,
         args: TrainingArguments,
-        plan: BatchPlan | TargetPlan,
+        plan: Plan,
         objective: Objective | CandidateObjective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
@@ -92,7 +91,7 @@ class CodeTrainer(Trainer):
     ) -> Tensor:
         """Return the objective's loss of one batch."""
         with self.compute_loss_context_manager():
-            terms = self._objective.losses(inputs["items"])
+            terms = self._objective.batch_losses(inputs)
             self._terms.add(terms)
             return torch.stack(list(terms.values())).sum()
 
@@ -249,7 +248,7 @@ class ThroughputCallback(TrainerCallback):
     a stopped training was. Training lines get ``tokens_per_second`` and ``padding_share`` as well.
     """
 
-    def __init__(self, plan: BatchPlan, objective: Objective | CandidateObjective) -> None:
+    def __init__(self, plan: Plan, objective: Objective | CandidateObjective) -> None:
         self._padding_share = plan.padding_share
         self._tokens = self._logged = 0
         self._seconds = self._started = 0.0

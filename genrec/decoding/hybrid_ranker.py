@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from genrec.data.ranking import Ranking
-from genrec.decoding.beam import beam_search
-from genrec.decoding.ranker import GenerativeRanker
+from genrec.decoding.beam import CodeScorer, beam_search
+from genrec.decoding.ranker import GenerativeRanker, ScorerOf
 from genrec.decoding.rules import RowRules
 from genrec.decoding.wanted import BatchWanted
 from genrec.errors import RequestError
@@ -88,18 +88,18 @@ class HybridRanker(GenerativeRanker):
         return "sum"
 
     def _rank_batch(
-        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
+        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         # A bound on first codes has to hold for the list, not for the beam it is chosen from.
         bounded = [
             replace(each, bounds=each.all_bounds(self._trie), most_per_code=None) for each in rules
         ]
-        return super()._rank_batch(histories, k, bounded)
+        return super()._rank_batch(scorer, numbers, k, bounded)
 
     def _search(
-        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
+        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
-        found = self._candidates(histories, k, rules)
+        found = self._candidates(scorer, numbers, k, rules)
         return [each.ranking(self.dense_weight, k) for each in found]
 
     def both_sides(
@@ -112,22 +112,24 @@ class HybridRanker(GenerativeRanker):
             k: Items wanted of a list.
             rules: One a history.
         """
+
+        def scorer(numbers: Sequence[int], width: int) -> CodeScorer:
+            return self._scorer([histories[number] for number in numbers], width)
+
         found: dict[int, Candidates] = {}
         order = np.argsort([len(history) for history in histories], kind="stable")
         for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size].tolist()
-            batch = self._candidates(
-                [histories[row] for row in rows], k, [rules[row] for row in rows]
-            )
-            found.update(zip(rows, batch, strict=True))
-        return [found[row] for row in range(len(histories))]
+            numbers = order[start : start + self.batch_size].tolist()
+            batch = self._candidates(scorer, numbers, k, [rules[number] for number in numbers])
+            found.update(zip(numbers, batch, strict=True))
+        return [found[number] for number in range(len(histories))]
 
     @torch.inference_mode()
     def _candidates(
-        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
+        self, scorer_of: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Candidates]:
         width = min(max(self.beam, k), self._trie.items)
-        scorer: Any = self._scorer(histories, 2 * width)
+        scorer: Any = scorer_of(numbers, 2 * width)
         dense = self._dense.log_probabilities(scorer.states())
         eligible = np.stack([each.eligible(self._trie.items) for each in rules])
         allowed = dense.masked_fill(~torch.from_numpy(eligible).to(dense.device), -torch.inf)

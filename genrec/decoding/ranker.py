@@ -1,6 +1,6 @@
 """Ranked lists from a generative model, many histories at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from genrec.decoding.trie import PrefixTrie
 from genrec.errors import RequestError
 from genrec.model.code_head import Score
 from genrec.model.generative import GenerativeModel
+
+# Gives what scores codes for the requests with these numbers, for at most so many beams a level.
+ScorerOf = Callable[[Sequence[int], int], CodeScorer]
 
 
 class GenerativeRanker:
@@ -122,43 +125,81 @@ class GenerativeRanker:
         Raises:
             RequestError: When k is below 1, or both ``exclude`` and ``rules`` are given.
         """
+        lengths = [len(history) for history in histories]
+
+        def scorer(numbers: Sequence[int], width: int) -> CodeScorer:
+            return self._scorer([histories[number] for number in numbers], width)
+
+        return self._rank(scorer, lengths, k, exclude, rules)
+
+    def rank_prompts(
+        self,
+        prompts: Sequence[NDArray[np.int64]],
+        k: int,
+        *,
+        exclude: Sequence[NDArray[np.int32]] | None = None,
+        rules: Sequence[RowRules] | None = None,
+    ) -> list[Ranking]:
+        """Rank items that answer any prompts; see ``rank`` for what else is given.
+
+        Args:
+            prompts: Token ids, one array a request, such as ``TaskPrompts.prompt`` writes.
+            k: Number of items wanted.
+            exclude: Catalogue rows per request that must not be returned.
+            rules: One a request, in place of ``exclude``.
+
+        Raises:
+            RequestError: When k is below 1, or both ``exclude`` and ``rules`` are given.
+        """
+
+        def scorer(numbers: Sequence[int], width: int) -> CodeScorer:
+            return self._engine.scorer([prompts[number] for number in numbers], width)
+
+        return self._rank(scorer, [len(prompt) for prompt in prompts], k, exclude, rules)
+
+    def _rank(
+        self,
+        scorer: ScorerOf,
+        lengths: Sequence[int],
+        k: int,
+        exclude: Sequence[NDArray[np.int32]] | None,
+        rules: Sequence[RowRules] | None,
+    ) -> list[Ranking]:
+        """Rank items for each request, batch by batch."""
         if k < 1:
             raise RequestError(f"k must be at least 1, got {k}.")
         if exclude is not None and rules is not None:
             raise RequestError("give exclude or rules, not both; rules have excluded items too.")
         if rules is None:
-            none = [np.zeros(0, dtype=np.int32)] * len(histories)
+            none = [np.zeros(0, dtype=np.int32)] * len(lengths)
             rules = [RowRules(excluded=rows) for rows in (none if exclude is None else exclude)]
         # Equal lengths side by side waste the least padding; answers go back in the given order.
-        order = np.argsort([len(history) for history in histories], kind="stable")
-        rankings: list[Ranking | None] = [None] * len(histories)
+        order = np.argsort(lengths, kind="stable")
+        rankings: list[Ranking | None] = [None] * len(lengths)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size].tolist()
-            answers = self._rank_batch(
-                [histories[row] for row in rows], k, [rules[row] for row in rows]
-            )
+            answers = self._rank_batch(scorer, rows, k, [rules[row] for row in rows])
             for row, answer in zip(rows, answers, strict=True):
                 rankings[row] = answer
         return [ranking for ranking in rankings if ranking is not None]
 
     def _rank_batch(
-        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
+        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         def search(asked: Sequence[int], now: Sequence[RowRules]) -> list[Ranking]:
-            return self._search([histories[number] for number in asked], k, now)
+            return self._search(scorer, [numbers[place] for place in asked], k, now)
 
         if not any(each.bounds for each in rules):
-            return self._search(histories, k, rules)
+            return self._search(scorer, numbers, k, rules)
         return bounded_lists(self._trie, rules, k, search)
 
     @torch.inference_mode()
     def _search(
-        self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
+        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         # No level has more prefixes than there are items.
         width = min(max(self.beam, k), self._trie.items)
-        scorer = self._scorer(histories, width)
-        items, scores = beam_search(self._trie, scorer, width, self._wishes(rules))
+        items, scores = beam_search(self._trie, scorer(numbers, width), width, self._wishes(rules))
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))

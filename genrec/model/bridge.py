@@ -182,8 +182,8 @@ class BridgedPrompts(Prompts):
         before_user: Token ids before the user's soft token, in instructions.
     """
 
-    bridge: Bridge = field(compare=False)
-    before_user: tuple[int, ...]
+    bridge: Bridge = field(compare=False, kw_only=True)
+    before_user: tuple[int, ...] = field(kw_only=True)
 
     @classmethod
     def of(

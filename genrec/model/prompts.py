@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from genrec.errors import ConfigError
+from genrec.model.templates import Templates, fill
 
 Form = Literal["stream", "instruction"]
 
@@ -48,6 +49,7 @@ class Prompts:
         before: Token ids before the first item.
         between: Token ids between two items.
         after: Token ids after the last item.
+        templates: The words of all tasks the model was tuned on, where it was tuned on several.
     """
 
     form: Form
@@ -56,6 +58,7 @@ class Prompts:
     before: tuple[int, ...]
     between: tuple[int, ...]
     after: tuple[int, ...]
+    templates: Templates | None = None
 
     @classmethod
     def build(
@@ -65,6 +68,7 @@ class Prompts:
         tokenizer: PreTrainedTokenizerBase,
         *,
         encoder: bool = False,
+        templates: Templates | None = None,
     ) -> "Prompts":
         """Make the prompts of a form for a tokenizer.
 
@@ -77,22 +81,22 @@ class Prompts:
             max_history: Newest items that are read.
             tokenizer: Of the language model.
             encoder: Whether an encoder reads the prompts.
+            templates: The words of the instruction form come from the first template of
+                ``next_item``; None takes ``INSTRUCTION``.
 
         Raises:
             ConfigError: When the tokenizer has no token to start, or end, a sequence with.
         """
-        texts = INSTRUCTION if form == "instruction" else PromptTexts()
+        texts = PromptTexts()
+        if form == "instruction":
+            texts = INSTRUCTION if templates is None else _texts_of(templates)
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-        if bos is None and eos is None:
-            raise ConfigError(
-                "the tokenizer has neither a bos nor an eos token to start "
-                "sequences with; choose another language model."
-            )
+        first = start_token(tokenizer)
         if encoder:
             start = () if bos is None else (int(bos),)
             end = () if eos is None else (int(eos),)
         else:
-            start, end = (int(eos if bos is None else bos),), ()
+            start, end = (first,), ()
 
         def tokens(text: str) -> tuple[int, ...]:
             return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
@@ -104,6 +108,7 @@ class Prompts:
             (*start, *tokens(texts.before)),
             tokens(texts.between),
             (*tokens(texts.after), *end),
+            templates,
         )
 
     def encode(
@@ -178,7 +183,10 @@ class Prompts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
-        return asdict(self)
+        body = asdict(self)
+        if self.templates is None:
+            del body["templates"]
+        return body
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "Prompts":
@@ -190,7 +198,31 @@ class Prompts:
             tuple(body["before"]),
             tuple(body["between"]),
             tuple(body["after"]),
+            Templates.from_dict(body["templates"]) if "templates" in body else None,
         )
+
+
+def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that sequences of a causal model start with.
+
+    Raises:
+        ConfigError: When the tokenizer has none that could be it.
+    """
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if bos is None and eos is None:
+        raise ConfigError(
+            "the tokenizer has neither a bos nor an eos token to start "
+            "sequences with; choose another language model."
+        )
+    return int(eos if bos is None else bos)
+
+
+def _texts_of(templates: Templates) -> PromptTexts:
+    """Return the words around the history in the first template of ``next_item``."""
+    pieces = fill(templates.of("next_item")[0].prompt, {"history": [0]}, {})
+    place = pieces.index(0)
+    before, after = ("".join(map(str, part)) for part in (pieces[:place], pieces[place + 1 :]))
+    return PromptTexts(before, templates.separators["history"], after)
 
 
 def pad_left(

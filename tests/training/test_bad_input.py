@@ -14,7 +14,7 @@ from genrec.data.catalog import Catalog
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.generative import GenerativeModel
-from genrec.training import events, train
+from genrec.training import lesson, train
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
 from tests.training.world import (
@@ -168,14 +168,16 @@ def spoiled_gradient(objective, loss):
     ("plant", "words"),
     [(spoiled_loss, "the loss is nan"), (spoiled_gradient, "the length of the gradient is nan")],
 )
-def test_a_loss_that_is_no_number_stops_and_says_where(run_folder, monkeypatch, plant, words):
+def test_a_loss_that_is_no_number_stops_and_says_where(
+    run_folder, cycle_dataset, monkeypatch, plant, words
+):
     plans = []
 
     def make_plan(*arguments, **settings):
         plans.append(BatchPlan(*arguments, **settings))
         return plans[-1]
 
-    monkeypatch.setattr(events, "BatchPlan", make_plan)
+    monkeypatch.setattr(lesson, "BatchPlan", make_plan)
     planted(monkeypatch, 10, plant)
     settings = recipe(max_steps=16, evaluations=4)
     with pytest.raises(ConfigError, match=f"{words} at step 10") as caught:
@@ -183,9 +185,10 @@ def test_a_loss_that_is_no_number_stops_and_says_where(run_folder, monkeypatch, 
     listed = str(caught.value).split("batch of users ")[1].split(" (rows")[0]
     first = [int(user) for user in listed.split(" and ")[0].split(", ")]
     _, histories = plans[0].histories(9)
-    users = plans[0].users(9)
-    assert len(histories) == len(users)
-    assert first == users[:10]
+    assert len(first) == min(10, len(histories))
+    sequences = cycle_dataset.sequences()
+    whole = {int(user): set(sequences[row].tolist()) for row, user in enumerate(sequences.user)}
+    assert all(any(set(items.tolist()) <= whole[user] for items in histories) for user in first)
     good = run_folder / "model.checkpoint" / "checkpoint-8"
     assert str(good) in str(caught.value)
     assert not (run_folder / "model").exists()

@@ -91,7 +91,7 @@ def test_what_is_no_better_is_thrown_away(tmp_path, cycle_dataset, small_index, 
     """Steps far too large; the folder holds the very weights of a training without rewards."""
     caplog.set_level(logging.INFO)
     events = {"epochs": 12, "evaluations": 1}
-    ruin = {"steps": 2, "histories": 8, "learning_rate": 10.0, "evaluations": 2}
+    ruin = {"steps": 2, "histories": 8, "learning_rate": 0.05, "evaluations": 2}
     folders = [
         train.run(
             make_run(tmp_path / name, cycle_dataset, small_index),
