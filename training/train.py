@@ -14,6 +14,8 @@ from peft import PeftModel
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from genrec import artifacts
+from genrec.cf.fit_sasrec import SasRecName
+from genrec.cf.load import load as load_baseline
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe, TrainConfig
 from genrec.data.dataset import Dataset
@@ -63,7 +65,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         )
     if config.teacher_weight:
         inputs["cf"] = run_folder / "cf"
-        teacher = load_teacher(inputs["cf"], index, runtime)
+        teacher = load_teacher(inputs["cf"], config.teacher, index, runtime)
     codebooks = []
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
@@ -88,11 +90,16 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     return folder
 
 
-def load_teacher(folder: Path, index: ItemIndex, runtime: Runtime) -> Teacher:
-    """Read the SASRec of a ``cf`` folder as teacher."""
-    artifacts.verify(folder, "cf")
+def load_teacher(folder: Path, name: SasRecName, index: ItemIndex, runtime: Runtime) -> Teacher:
+    """Read a SASRec of a ``cf`` folder as teacher.
+
+    Raises:
+        ArtifactError: When the folder is missing or damaged, or does not hold that one.
+    """
     device = runtime.torch_device()
-    return Teacher(SasRecRanker.load(folder, device).network, index, device)
+    ranker = load_baseline(folder, name, device)
+    assert isinstance(ranker, SasRecRanker)
+    return Teacher(ranker.network, index, device)
 
 
 def fit(
