@@ -9,10 +9,13 @@ import torch
 from genrec.cf.popularity import Popularity
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.cf.sasrec_training import Schedule, train
 from genrec.cf.transition import Transition
 from genrec.cf.transition_distillation import TransitionDistillation
+from genrec.cf.validation import validate
 from genrec.data.histories import from_lists
+from genrec.data.synthetic import generate_store
 from genrec.errors import ConfigError
 from tests.cf.test_sasrec_training import (
     VALIDATION,
@@ -127,6 +130,31 @@ def test_vectors_of_items_that_follow_each_other_come_together():
     products = vectors @ vectors.T
     products.fill_diagonal_(-torch.inf)
     assert products.argmax(1).tolist() == [i ^ 1 for i in range(14)]
+
+
+def test_the_transitions_of_the_embedded_store_are_learned():
+    store = generate_store(300, 30, 5)
+    sequences = list(store.sequences.values())
+    training = from_lists([each[:-1].tolist() for each in sequences])
+    held_out = from_lists(
+        [each[:-1].tolist() for each in sequences],
+        target=np.array([each[-1] for each in sequences]),
+    )
+    extra = distillation(training, 30)
+    options = Schedule(epochs=15, batch_items=256, learning_rate=5e-3, seed=3)
+    found, _ = train(
+        training,
+        from_lists([]),
+        options,
+        lambda: SasRec(
+            30, dimensions=16, layers=1, heads=2, dropout=0.2, query_window=3, long_share=0.5
+        ),
+        extra_loss=extra,
+    )
+    popularity = Popularity(np.bincount(training.items, minlength=30).astype(np.int64))
+    _, popular = validate(popularity, held_out)
+    _, learned = validate(SasRecRanker(found, "transition_sasrec"), held_out)
+    assert learned > 1.3 * popular
 
 
 def test_the_extra_loss_is_learned_from_and_not_logged():
