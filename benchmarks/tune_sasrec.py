@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flow_rows import read_rows, stamp
-from results_file import RESULTS, ROOT, write_results
+from results_file import RESULTS, ROOT, cell, machine_words, table, write_results
 
 from genrec import artifacts
 from genrec.cf.fit_sasrec import LABELS, SasRecName, fit_sasrec
@@ -55,6 +55,15 @@ AXES: dict[SasRecName, dict[str, Sequence[Any]]] = {
         **SHARED,
     },
 }
+FIGURES = (
+    "validation_recall@10",
+    "validation_ndcg@10",
+    "test_recall@10",
+    "test_ndcg@10",
+    "best_epoch",
+    "seconds",
+    "chosen",
+)
 NOTES = {
     "seeds": SEED,
     "noise": "one seed a row; choosing the best of many rows flatters their validation "
@@ -88,8 +97,11 @@ def tune(name: str, source: str, options: argparse.Namespace) -> Setting:
         for row in _read(options):
             if all(row.get(key) == value for key, value in wanted.items()):
                 return float(row["validation_ndcg@10"])
+        others = "".join(f" --set {each}" for each in options.set)
+        command = f"python benchmarks/{NAME}.py {name}=DATA --model {options.model}{others}"
+        known = stamp(command, recipe.seed)
         row = measured(dataset, recipe_of(name, source, options, setting), run_folder, wanted)
-        _keep(options, row)
+        _keep(options, {**row, **known})
         return float(row["validation_ndcg@10"])
 
     best = search(start, axes, measure)
@@ -133,7 +145,6 @@ def measured(dataset: Dataset, recipe: Recipe, run_folder: Path, row: Row) -> Ro
         run_folder: A training that was stopped goes on from a checkpoint in it.
         row: What identifies the training.
     """
-    known = stamp(f"python benchmarks/{NAME}.py {row['step']}=DATA", recipe.seed, timing="wall")
     runtime = Runtime(
         seed=recipe.seed,
         device=recipe.runtime.device,
@@ -160,7 +171,6 @@ def measured(dataset: Dataset, recipe: Recipe, run_folder: Path, row: Row) -> Ro
         "epochs_run": len(fitted.log),
         "seconds": round(seconds, 1),
         "chosen": "",
-        **known,
     }
 
 
@@ -191,6 +201,23 @@ def _value(recipe: Recipe, key: str) -> Any:  # noqa: ANN401 - whatever the key 
     for part in key.split("."):
         value = getattr(value, part)
     return value
+
+
+def page(body: Mapping[str, Any]) -> str:
+    """Return the Markdown page of a results file: one table a data set and model, best first."""
+    parts = ["# Tuning SASRec"]
+    rows = body["rows"]
+    for name, model in dict.fromkeys((row["step"], row["model"]) for row in rows):
+        mine = [row for row in rows if (row["step"], row["model"]) == (name, model)]
+        mine.sort(key=lambda row: -row["validation_ndcg@10"])
+        keys = [*AXES[model], "epochs", *FIGURES]
+        parts.append(f"## {name}, {model}")
+        parts.append(table(keys, [[cell(row.get(key)) for key in keys] for row in mine]))
+    facts = [f"Command: `{body['command']}`", f"Machine: {machine_words(body['machine'])}"]
+    facts += [f"{key}: {cell(body[key])}" for key in ("seeds", "noise")]
+    facts += [f"{key}: {cell(value)}" for key, value in body["notes"].items()]
+    parts.append("\n".join(f"- {fact}" for fact in facts))
+    return "\n\n".join(parts) + "\n"
 
 
 def _read(options: argparse.Namespace) -> list[Row]:
@@ -234,6 +261,7 @@ def _write(options: argparse.Namespace, change: Callable[[list[Row]], list[Row]]
             command=f"python benchmarks/{NAME}.py NAME=DATA ...",
             notes=NOTES,
             folder=options.results,
+            page=page,
         )
 
 

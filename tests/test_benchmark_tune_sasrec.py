@@ -60,6 +60,10 @@ def test_a_search_that_was_stopped_goes_on(tmp_path, monkeypatch, model):
     assert chosen[0]["validation_ndcg@10"] == max(row["validation_ndcg@10"] for row in rows)
     assert start[0]["dimensions"] == 64 and rows[0]["epochs"] == 2
     assert {row["model"] for row in rows} == {model}
+    shown = (tmp_path / "tune_sasrec.md").read_text()
+    assert f"## tiny, {model}" in shown
+    lines = [line for line in shown.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == len(rows) and "yes" in lines[0]
 
     measured, again = tune_sasrec.measured, []
     monkeypatch.setattr(
