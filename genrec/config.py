@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genrec.config_bridge import AlignConfig
+from genrec.config_cf import TransitionSasRecConfig
 from genrec.config_index import IndexConfig
 from genrec.config_section import Section, setting
 from genrec.config_train import TrainConfig
@@ -132,11 +133,14 @@ class GraphConfig(Section):
 class CfConfig(Section):
     """Stage cf: the baselines and their vectors."""
 
-    models: list[Literal["item_knn", "lightgcn", "bpr"]] = setting(
+    models: list[Literal["item_knn", "transition_sasrec", "lightgcn", "bpr"]] = setting(
         [], "Baselines besides popularity, transition counts and SASRec."
     )
-    vectors: Literal["sasrec", "lightgcn", "bpr"] = setting(
+    vectors: Literal["sasrec", "transition_sasrec", "lightgcn", "bpr"] = setting(
         "sasrec", "Whose item and user vectors later stages read."
+    )
+    transition_sasrec: TransitionSasRecConfig = setting(
+        TransitionSasRecConfig(), "SASRec with long queries and transition counts."
     )
     item_knn: ItemKnnConfig = setting(ItemKnnConfig(), "Item neighbours.")
     graph: GraphConfig = setting(GraphConfig(), "LightGCN and BPR.")
@@ -203,7 +207,16 @@ class RecommendConfig(Section):
     exclude_seen: bool = setting(True, "Never recommend an item of the history.")
     batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
     models: list[
-        Literal["popularity", "transition", "item_knn", "sasrec", "lightgcn", "bpr", "genrec"]
+        Literal[
+            "popularity",
+            "transition",
+            "item_knn",
+            "sasrec",
+            "transition_sasrec",
+            "lightgcn",
+            "bpr",
+            "genrec",
+        ]
     ] = setting(
         ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.", min_length=1
     )

@@ -142,6 +142,9 @@ class TrainConfig(Section):
         ge=0,
     )
     distillation_temperature: float = setting(0.07, "What its cosines are divided by.", gt=0)
+    teacher: Literal["sasrec", "transition_sasrec"] = setting(
+        "sasrec", "Which SASRec is the teacher; a transition_sasrec must be named by cf.models."
+    )
     evaluations: int = setting(20, "Validations during training.", "times", ge=1)
     validation_users: int = setting(2000, "Users validated on, drawn by seed.", "users", ge=1)
     patience: int = setting(

@@ -73,40 +73,13 @@ class AlignedSasRec(SasRec):
         self.temperature = temperature
         self.weight = weight
 
-    def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """Return what SASRec returns; while training, the states carry the contrastive loss."""
-        states = super().forward(rows, lengths)
-        if not self.training:
-            return states
-        loss = self.weight * self.contrastive_loss()
-        carried: Tensor = _CarryLoss.apply(states, loss)  # type: ignore[no-untyped-call]
-        return carried
-
     def contrastive_loss(self) -> Tensor:
-        """Return the loss of items drawn at random, the same for rare and for popular ones."""
+        """Return what a step adds, from items drawn at random, rare and popular ones alike."""
         drawn = torch.randperm(len(self.rows))[:ITEMS_PER_STEP].to(self.rows.device)
         items = self.rows[drawn]
         adapted = self.adaption(self.text[items])
-        return contrastive_loss(self.item_vectors(items), adapted, self.temperature)
-
-
-class _CarryLoss(torch.autograd.Function):
-    """Hand states through unchanged; when they are differentiated, so is the loss, once.
-
-    The training loop of the cf stage collects the gradient of its own loss at the states, slice
-    by slice, and then goes back through the network once; a second loss rides along there.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, loss: Tensor) -> Tensor:  # noqa: ANN401
-        """Return the states."""
-        return states.view_as(states)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        """Return the gradient of the states as it came, and 1 for the loss."""
-        (gradient,) = gradients
-        return gradient, gradient.new_ones(())
+        loss = contrastive_loss(self.item_vectors(items), adapted, self.temperature)
+        return self.weight * loss
 
 
 def align(
@@ -157,18 +130,18 @@ def align(
     unit = torch.from_numpy(text.normalised())
     rows = torch.from_numpy(np.flatnonzero(both))
 
-    def build() -> SasRec:
+    def build() -> AlignedSasRec:
         return AlignedSasRec(start, unit, rows, temperature=temperature, weight=weight)
 
     try:
         with one_thread():
             network, log = train(
                 sequences, from_lists([]), schedule, build,
+                extra_loss=AlignedSasRec.contrastive_loss,
                 device=device, checkpoint=checkpoint, quiet=quiet,
             )  # fmt: skip
     except ConfigError as error:
         raise ConfigError(_too_fast(schedule)) from error
-    assert isinstance(network, AlignedSasRec)
     cf = network.item_vectors.weight[: start.items].detach().cpu().numpy().copy()
     adaption = network.adaption.requires_grad_(False).cpu().eval()
     if not all(np.isfinite(values).all() for values in (cf, *adaption.arrays().values())):

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from genrec import artifacts
+from genrec.cf.fit_sasrec import SasRecName
+from genrec.cf.load import load as load_baseline
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config_train import TrainConfig
 from genrec.errors import ConfigError
@@ -92,7 +94,7 @@ def read_aids(
     teacher = None
     if config.teacher_weight or config.dense.taught:
         artifacts.require_input(inputs["cf"], "dataset", inputs["dataset"])
-        teacher = load_teacher(inputs["cf"], model.index, runtime)
+        teacher = load_teacher(inputs["cf"], config.teacher, model.index, runtime)
     return Aids(
         teacher=teacher,
         distillation=_distillation(config, learner, inputs["index"], device),
@@ -100,11 +102,16 @@ def read_aids(
     )
 
 
-def load_teacher(folder: Path, index: ItemIndex, runtime: Runtime) -> Teacher:
-    """Read the SASRec of a ``cf`` folder as teacher."""
-    artifacts.verify(folder, "cf")
+def load_teacher(folder: Path, name: SasRecName, index: ItemIndex, runtime: Runtime) -> Teacher:
+    """Read a SASRec of a ``cf`` folder as teacher.
+
+    Raises:
+        ArtifactError: When the folder is missing or damaged, or does not hold that one.
+    """
     device = runtime.torch_device()
-    return Teacher(SasRecRanker.load(folder, device).network, index, device)
+    ranker = load_baseline(folder, name, device)
+    assert isinstance(ranker, SasRecRanker)
+    return Teacher(ranker.network, index, device)
 
 
 def _distillation(

@@ -1,11 +1,8 @@
 """Stage cf: fit the baselines on the training part, write them and their vectors."""
 
 import json
-import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec import artifacts
+from genrec.cf.fit_sasrec import fit_sasrec
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.item_knn import ItemKnn
 from genrec.cf.lightgcn_training import GraphSchedule
 from genrec.cf.lightgcn_training import train as train_graph
 from genrec.cf.popularity import Popularity
-from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import Epoch, Schedule, best_epoch, train
+from genrec.cf.sasrec_training import best_epoch
 from genrec.cf.transition import Transition
 from genrec.config import CfConfig, Recipe
 from genrec.data.dataset import Dataset
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ConfigError
 from genrec.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
@@ -60,60 +55,26 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     digest = artifacts.read_manifest(source).digest
     section = recipe.cf
     config = section.model_dump(mode="json")
-    schedule = Schedule(
-        epochs=section.epochs,
-        patience=section.patience,
-        batch_items=section.batch_items,
-        learning_rate=section.learning_rate,
-        weight_decay=section.weight_decay,
-        seed=runtime.seed,
-    )
-    build = partial(
-        SasRec,
-        len(dataset.catalog),
-        dimensions=section.dimensions,
-        layers=section.layers,
-        heads=section.heads,
-        dropout=section.dropout,
-        max_history=section.max_history,
-    )
     resumable = run_folder / "cf.checkpoint"
     identity = {"config": config, "seed": runtime.seed, "dataset": digest}
-    network, log = train(
-        dataset.sequences(),
-        dataset.histories("validation"),
-        schedule,
-        build,
-        device=runtime.torch_device(),
-        checkpoint=Checkpoint(resumable, identity),
-        quiet=runtime.quiet,
-    )
-    best = log[best_epoch(log) - 1]
-    logger.info(
-        "SASRec: best of %d epochs is %d, validation NDCG@10 %s",
-        len(log),
-        best.epoch,
-        "unknown" if best.ndcg_at_10 is None else f"{best.ndcg_at_10:.4f}",
-    )
+    sasrec = fit_sasrec("sasrec", dataset, section, runtime, Checkpoint(resumable, identity))
+    fitted: dict[str, SasRecRanker | GraphRanker] = {"sasrec": sasrec.ranker}
     with artifacts.writing(
         folder, "cf", seed=runtime.seed, config=config, inputs={"dataset": source}
     ) as writable:
-        ranker = SasRecRanker(network)
-        write(writable, dataset, ranker, log)
-        graphs = fit_others(writable, dataset, section, runtime, resumable, identity)
-        write_vectors(writable, dataset, graphs.get(section.vectors, ranker))
+        Popularity.fit(dataset).save(writable)
+        Transition.fit(dataset).save(writable)
+        sasrec.save(writable, "training")
+        if "transition_sasrec" in section.models:
+            checkpoint = Checkpoint(resumable / "transition_sasrec", identity)
+            aware = fit_sasrec("transition_sasrec", dataset, section, runtime, checkpoint)
+            aware.save(writable, "transition_sasrec_training")
+            fitted["transition_sasrec"] = aware.ranker
+        fitted |= fit_others(writable, dataset, section, runtime, resumable, identity)
+        write_vectors(writable, dataset, fitted[section.vectors])
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder
-
-
-def write(folder: Path, dataset: Dataset, sasrec: SasRecRanker, log: Sequence[Epoch]) -> None:
-    """Write popularity, transition counts, SASRec and its training log."""
-    Popularity.fit(dataset).save(folder)
-    Transition.fit(dataset).save(folder)
-    sasrec.save(folder)
-    body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
-    (folder / "training.json").write_text(json.dumps(body, indent=2) + "\n")
 
 
 def fit_others(

@@ -15,7 +15,9 @@ from genrec.cf.transition import Transition
 from genrec.data.ranking import RankingModel
 from genrec.errors import ArtifactError
 
-Name = Literal["popularity", "transition", "item_knn", "sasrec", "lightgcn", "bpr"]
+Name = Literal[
+    "popularity", "transition", "item_knn", "sasrec", "transition_sasrec", "lightgcn", "bpr"
+]
 ALWAYS: tuple[Name, ...] = ("popularity", "transition", "sasrec")
 
 
@@ -51,6 +53,7 @@ def loader(
         "transition": lambda: Transition.load(folder),
         "item_knn": lambda: ItemKnn.load(folder),
         "sasrec": lambda: SasRecRanker.load(folder, device),
+        "transition_sasrec": lambda: SasRecRanker.load(folder, device, "transition_sasrec"),
         "lightgcn": lambda: GraphRanker.load(folder, "lightgcn"),
         "bpr": lambda: GraphRanker.load(folder, "bpr"),
     }

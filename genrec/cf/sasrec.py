@@ -3,6 +3,11 @@
 Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. Two changes are kept
 from later practice: pre-norm blocks, and cross-entropy over the whole catalogue instead of one
 sampled negative. Shapes: B histories, L positions, d dimensions, n items.
+
+The same network has the multi-query attention of MQSA-TED (Zhu and others, WSDM 2024, arXiv
+2311.01056): beside the query of the newest item, a long one that is the mean of the queries of
+the last few items. The short one follows the newest item and all its chance, the long one is
+steadier and slower; their outputs are mixed. SASRec is the case without a long query.
 """
 
 from collections.abc import Sequence
@@ -17,12 +22,30 @@ from genrec.errors import ConfigError
 
 
 class Block(nn.Module):
-    """One pre-norm transformer block: causal self-attention, then a feed-forward layer."""
+    """One pre-norm transformer block: causal self-attention, then a feed-forward layer.
 
-    def __init__(self, dimensions: int, heads: int, dropout: float) -> None:
+    Args:
+        dimensions: Width d.
+        heads: Attention heads, which share the width.
+        dropout: Probability.
+        query_window: Positions whose mean query is the long query.
+        long_share: Share of the long query's output in the attention; 0 leaves it out.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        heads: int,
+        dropout: float,
+        *,
+        query_window: int = 1,
+        long_share: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.query_window = query_window
+        self.long_share = long_share
         self.attention_norm = nn.LayerNorm(dimensions)
         self.query_key_value = nn.Linear(dimensions, 3 * dimensions)
         self.output = nn.Linear(dimensions, dimensions)
@@ -39,10 +62,29 @@ class Block(nn.Module):
         attended = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=drop, is_causal=True
         )
+        if self.long_share:
+            long = functional.scaled_dot_product_attention(
+                window_means(query, self.query_window), key, value, dropout_p=drop, is_causal=True
+            )
+            attended = torch.lerp(attended, long, self.long_share)
         attended = attended.transpose(1, 2).reshape(batch, length, dimensions)
         states = states + functional.dropout(self.output(attended), drop)
         hidden = functional.gelu(self.expand(self.feed_forward_norm(states)))
         return states + functional.dropout(self.contract(hidden), drop)
+
+
+def window_means(queries: Tensor, window: int) -> Tensor:
+    """Return the mean of each position and those before it within the window.
+
+    Args:
+        queries: float32[B, heads, L, d]; a position early on has a shorter window.
+        window: Positions in a mean, at least 1; 1 changes nothing.
+    """
+    length = queries.shape[2]
+    padded = functional.pad(queries, (0, 0, window - 1, 0))
+    sums = padded.unfold(2, window, 1).sum(-1)
+    counts = torch.arange(1, length + 1, device=queries.device).clamp(max=window)
+    return sums / counts[:, None]
 
 
 class SasRec(nn.Module):
@@ -50,6 +92,20 @@ class SasRec(nn.Module):
 
     A learned start vector stands before every history, so an empty history has a state too.
     Only the newest ``max_history`` items are read.
+
+    Args:
+        items: Items n of the catalogue.
+        dimensions: Width d of vectors and states.
+        layers: Transformer blocks.
+        heads: Attention heads of each.
+        dropout: On embeddings, attention and feed-forward.
+        max_history: Newest items of a history that are read.
+        query_window: Newest positions in the long query of the attention, the start included.
+        long_share: Share of the long query in the attention, 0 to 1; 0 is plain SASRec.
+
+    Raises:
+        ConfigError: When heads cannot share the width, the window holds nothing or the share is
+            not one.
     """
 
     def __init__(
@@ -61,12 +117,19 @@ class SasRec(nn.Module):
         heads: int = 2,
         dropout: float = 0.5,
         max_history: int = 50,
+        query_window: int = 1,
+        long_share: float = 0.0,
     ) -> None:
         super().__init__()
         if dimensions % heads:
             raise ConfigError(
                 f"cf.dimensions is {dimensions}, which {heads} heads cannot share equally; "
                 "make it a multiple of cf.heads."
+            )
+        if query_window < 1 or not 0 <= long_share <= 1:
+            raise ConfigError(
+                f"a query over {query_window} items with a share of {long_share} in the attention "
+                "means nothing; give a window of at least 1 and a share from 0 to 1."
             )
         self.settings = {
             "items": items,
@@ -75,13 +138,18 @@ class SasRec(nn.Module):
             "heads": heads,
             "dropout": dropout,
             "max_history": max_history,
+            "query_window": query_window,
+            "long_share": long_share,
         }
         self.items = items
         self.max_history = max_history
         self.dropout = dropout
         self.item_vectors = nn.Embedding(items + 1, dimensions)
         self.positions = nn.Embedding(max_history + 1, dimensions)
-        self.blocks = nn.ModuleList(Block(dimensions, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(dimensions, heads, dropout, query_window=query_window, long_share=long_share)
+            for _ in range(layers)
+        )
         self.final_norm = nn.LayerNorm(dimensions)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):

@@ -1,4 +1,4 @@
-"""SASRec as a recommender: from histories to ranked items."""
+"""SASRec, plain or aware of transitions, as a recommender: from histories to ranked items."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from genrec.cf.arrays import read_arrays
 from genrec.cf.request import check_request
 from genrec.cf.sasrec import SasRec
 from genrec.data.ranking import Ranking
-from genrec.errors import ArtifactError
+from genrec.errors import ArtifactError, ConfigError
 
 # Bounds on what one batch holds at once, so that memory does not grow with the data.
 POSITIONS_PER_BATCH = 16_384
@@ -22,15 +22,16 @@ SCORES_PER_BATCH = 2**24
 
 
 class SasRecRanker:
-    """Ranks items by the product of the state after the history and each item's vector."""
+    """Ranks items by the product of the state after the history and each item's vector.
 
-    def __init__(self, network: SasRec) -> None:
+    Args:
+        network: The network, trained or not.
+        name: Name in tables and of its files.
+    """
+
+    def __init__(self, network: SasRec, name: str = "sasrec") -> None:
         self.network = network
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return "sasrec"
+        self.name = name
 
     @torch.inference_mode()
     def rank(
@@ -97,28 +98,31 @@ class SasRecRanker:
             start = end
 
     def save(self, folder: Path) -> None:
-        """Write ``sasrec.safetensors`` and ``sasrec.json`` into the folder."""
+        """Write ``NAME.safetensors`` and ``NAME.json`` into the folder."""
         weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-        save_file(weights, folder / "sasrec.safetensors")
-        (folder / "sasrec.json").write_text(json.dumps(self.network.settings, indent=2) + "\n")
+        save_file(weights, folder / f"{self.name}.safetensors")
+        body = json.dumps(self.network.settings, indent=2)
+        (folder / f"{self.name}.json").write_text(body + "\n")
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "SasRecRanker":
+    def load(
+        cls, folder: Path, device: torch.device | str = "cpu", name: str = "sasrec"
+    ) -> "SasRecRanker":
         """Read what ``save`` wrote.
 
         Raises:
             ArtifactError: When a file is missing or damaged.
         """
-        path = folder / "sasrec.json"
+        path = folder / f"{name}.json"
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; run the cf stage again.")
         try:
             network = SasRec(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ConfigError) as error:
             raise ArtifactError(
                 f"{path} cannot be read ({error}); run the cf stage again."
             ) from error
-        weights = folder / "sasrec.safetensors"
+        weights = folder / f"{name}.safetensors"
         arrays = read_arrays(weights, tuple(network.state_dict()))
         try:
             network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
@@ -126,7 +130,7 @@ class SasRecRanker:
             raise ArtifactError(
                 f"{weights} does not fit {path.name} ({error}); run the cf stage again."
             ) from error
-        return cls(network.to(device).eval())
+        return cls(network.to(device).eval(), name)
 
 
 def _forbid(scores: Tensor, excluded: Sequence[NDArray[np.int32]]) -> None:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Most logits held at once (64 MB); larger batches are scored in slices.
 LOGITS_AT_ONCE = 2**24
+
+Network = TypeVar("Network", bound=SasRec)
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,14 @@ def train(
     sequences: Histories,
     validation: Histories,
     schedule: Schedule,
-    build: Callable[[], SasRec],
+    build: Callable[[], Network],
     *,
+    extra_loss: Callable[[Network], Tensor] | None = None,
+    label: str = "SASRec",
     device: torch.device | str = "cpu",
     checkpoint: Checkpoint | None = None,
     quiet: bool = True,
-) -> tuple[SasRec, list[Epoch]]:
+) -> tuple[Network, list[Epoch]]:
     """Train a network on the sequences and keep the weights with the best validation NDCG@10.
 
     Every position of a sequence is trained to predict the item that follows, by cross-entropy
@@ -80,6 +85,9 @@ def train(
         validation: Histories with targets; may be empty, then the last epoch is kept.
         schedule: How long and how fast.
         build: Makes the untrained network; called once, after seeding.
+        extra_loss: What a step adds to its mean loss a position, drawn anew for each; the logged
+            loss is without it.
+        label: Name of the model in messages.
         device: Where to compute.
         checkpoint: Where to save after each epoch and to go on from.
         quiet: No progress bar.
@@ -92,37 +100,45 @@ def train(
         ConfigError: When the loss is no longer finite.
     """
     if not len(sequences.items):
-        raise DataError("There is no training event to learn SASRec from; check the split.")
+        raise DataError(f"There is no training event to learn {label} from; check the split.")
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         torch.manual_seed(schedule.seed)
-        trainer = _Trainer(build().to(device), schedule)
+        trainer = _Trainer(build().to(device), schedule, extra_loss, label)
         if checkpoint is not None:
             trainer.resume(checkpoint.load())
         newest = [sequences[i][-trainer.network.max_history :] for i in range(len(sequences))]
         with training_progress(quiet) as progress:
-            task = progress.add_task("SASRec", total=schedule.epochs, completed=len(trainer.log))
+            task = progress.add_task(label, total=schedule.epochs, completed=len(trainer.log))
             while not trainer.done:
                 trainer.epoch(newest, validation)
                 if checkpoint is not None:
                     checkpoint.save(trainer.state())
-                progress.update(task, advance=1, description=_describe(trainer.log[-1]))
+                progress.update(task, advance=1, description=_describe(label, trainer.log[-1]))
     network = trainer.average.requires_grad_()
     network.load_state_dict(trainer.best)
     return network, trainer.log
 
 
-def _describe(epoch: Epoch) -> str:
+def _describe(label: str, epoch: Epoch) -> str:
     score = "" if epoch.ndcg_at_10 is None else f", NDCG@10 {epoch.ndcg_at_10:.4f}"
-    return f"SASRec loss {epoch.loss:.3f}{score}"
+    return f"{label} loss {epoch.loss:.3f}{score}"
 
 
-class _Trainer:
+class _Trainer(Generic[Network]):
     """The network, its optimizer and what is known about the epochs so far."""
 
-    def __init__(self, network: SasRec, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        network: Network,
+        schedule: Schedule,
+        extra_loss: Callable[[Network], Tensor] | None,
+        label: str,
+    ) -> None:
         self.network = network
         self.schedule = schedule
+        self.extra_loss = extra_loss
+        self.label = label
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
@@ -145,7 +161,7 @@ class _Trainer:
         self.best = state.best
         unpack_optimizer(self.optimizer, state.optimizer)
         self.log = [Epoch(**entry) for entry in state.log]
-        logger.info("SASRec goes on after epoch %d", len(self.log))
+        logger.info("%s goes on after epoch %d", self.label, len(self.log))
 
     def state(self) -> State:
         """Return what the next epoch depends on."""
@@ -176,7 +192,7 @@ class _Trainer:
         loss = total / int(lengths.sum())
         if not np.isfinite(loss):
             raise ConfigError(
-                f"The loss of SASRec is {loss} in epoch {number}; lower cf.learning_rate "
+                f"The loss of {self.label} is {loss} in epoch {number}; lower cf.learning_rate "
                 f"(now {self.schedule.learning_rate})."
             )
         recall, ndcg = (
@@ -212,6 +228,8 @@ class _Trainer:
             torch.autograd.backward(loss / len(targets))
             total += loss.item()
         torch.autograd.backward(states, leaf.grad)
+        if self.extra_loss is not None:
+            torch.autograd.backward(self.extra_loss(self.network))
         self.optimizer.step()
         return total
 

@@ -32,13 +32,13 @@ def load_user_model(folder: Path, device: torch.device | str = "cpu") -> UserMod
 
 def load_named(folder: Path, name: str, device: torch.device | str = "cpu") -> UserModel:
     """Load a model with user vectors by name; see ``load_user_model``."""
-    if name == "sasrec":
-        return SasRecRanker.load(folder, device)
+    if name in ("sasrec", "transition_sasrec"):
+        return SasRecRanker.load(folder, device, name)
     if name in ("lightgcn", "bpr"):
         return GraphRanker.load(folder, name)
     raise ArtifactError(
-        f"{folder} has vectors of {name!r}, which gives no user vectors; expected sasrec, lightgcn "
-        "or bpr. Set cf.vectors and run the cf stage again."
+        f"{folder} has vectors of {name!r}, which gives no user vectors; expected sasrec, "
+        "transition_sasrec, lightgcn or bpr. Set cf.vectors and run the cf stage again."
     )
 
 

@@ -22,6 +22,7 @@ from genrec.runtime import Runtime
 from tests.cf.worlds import arrays, dataset_of, random_sequences
 
 ITEMS = 18
+AWARE = {"models": ["transition_sasrec"], "vectors": "transition_sasrec"}
 ROOT = Path(__file__).parents[2]
 LEARNED = ("popularity", "transition", "sasrec", "items", "users")
 RUNTIME = Runtime(seed=7, device="cpu", threads=1, quiet=True)
@@ -38,8 +39,8 @@ def write_dataset(run_folder, dataset):
     return run_folder
 
 
-def digests(folder):
-    return {name: sha256_of(folder / f"{name}.safetensors") for name in LEARNED}
+def digests(folder, names=LEARNED):
+    return {name: sha256_of(folder / f"{name}.safetensors") for name in names}
 
 
 @pytest.fixture
@@ -66,12 +67,15 @@ def test_writes_models_vectors_and_the_log(tmp_path, dataset):
     assert log["best_epoch"] == best["epoch"]
 
 
-def test_loaded_models_rank_with_the_written_vectors(tmp_path, dataset):
-    folder = fit.run(write_dataset(tmp_path, dataset), recipe(), RUNTIME)
+@pytest.mark.parametrize("name", ["sasrec", "transition_sasrec"])
+def test_loaded_models_rank_with_the_written_vectors(tmp_path, dataset, name):
+    more = AWARE if name == "transition_sasrec" else {}
+    folder = fit.run(write_dataset(tmp_path, dataset), recipe(**more), RUNTIME)
     items, users = (EmbeddingTable.load(folder, name).vectors for name in ("items", "users"))
     sequences = dataset.sequences()
     histories = [sequences[i] for i in range(len(sequences))]
-    rankings = load(folder, "sasrec").rank(histories, ITEMS)
+    assert EmbeddingTable.load(folder, "items").origin["method"] == name
+    rankings = load(folder, name).rank(histories, ITEMS)
     for user, ranking in zip(sequences.user, rankings, strict=True):
         assert ranking.items.tolist() == np.argsort(-(items @ users[user])).tolist()
     assert [load(folder, name).name for name in ALWAYS] == list(ALWAYS)
@@ -100,10 +104,11 @@ def with_other_held_out_items(dataset):
 
 def test_held_out_events_have_no_influence(tmp_path, dataset):
     # One epoch, since validation may choose between epochs and nothing else.
-    one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1), RUNTIME)
+    one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1, **AWARE), RUNTIME)
     leaky = with_other_held_out_items(dataset)
-    other = fit.run(write_dataset(tmp_path / "b", leaky), recipe(epochs=1), RUNTIME)
-    assert digests(one) == digests(other)
+    other = fit.run(write_dataset(tmp_path / "b", leaky), recipe(epochs=1, **AWARE), RUNTIME)
+    names = (*LEARNED, "transition_sasrec")
+    assert digests(one, names) == digests(other, names)
 
 
 def test_one_training_event_changes_everything(tmp_path, dataset):
@@ -113,9 +118,11 @@ def test_one_training_event_changes_everything(tmp_path, dataset):
     last_of_first_user = np.flatnonzero(dataset.part == 1)[0] - 1
     item[last_of_first_user] = 17
     changed = replace(dataset, interactions=replace(events, item=item))
-    one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1), RUNTIME)
-    other = fit.run(write_dataset(tmp_path / "b", changed), recipe(epochs=1), RUNTIME)
-    assert all(digests(one)[name] != digests(other)[name] for name in LEARNED)
+    one = fit.run(write_dataset(tmp_path / "a", dataset), recipe(epochs=1, **AWARE), RUNTIME)
+    other = fit.run(write_dataset(tmp_path / "b", changed), recipe(epochs=1, **AWARE), RUNTIME)
+    names = (*LEARNED, "transition_sasrec")
+    before, after = digests(one, names), digests(other, names)
+    assert all(before[name] != after[name] for name in names)
 
 
 def test_vectors_that_are_no_numbers_name_the_step_size(tmp_path, dataset):
@@ -183,6 +190,54 @@ def test_a_stopped_graph_training_goes_on(tmp_path, dataset, monkeypatch, caplog
     assert not (run_folder / "cf.checkpoint").exists()
 
 
+def test_a_run_stopped_in_the_second_model_ends_with_the_same_files(
+    tmp_path, dataset, caplog, monkeypatch
+):
+    whole = fit.run(write_dataset(tmp_path / "a", dataset), recipe(**AWARE), RUNTIME)
+    run_folder = write_dataset(tmp_path / "b", dataset)
+    save = Checkpoint.save
+
+    def save_then_stop(self, state):
+        save(self, state)
+        if self.path.parent.name == "transition_sasrec" and len(state.log) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit.run(run_folder, recipe(**AWARE), RUNTIME)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    with caplog.at_level(logging.INFO):
+        resumed = fit.run(run_folder, recipe(**AWARE), RUNTIME)
+    assert "SASRec goes on after epoch 3" in caplog.text
+    assert "transition-aware SASRec goes on after epoch 2" in caplog.text
+    names = (*LEARNED, "transition_sasrec")
+    assert digests(whole, names) == digests(resumed, names)
+
+
+def test_a_loss_left_out_and_a_query_left_out_make_plain_sasrec(tmp_path, dataset):
+    plain = {"long_share": 0.0, "distillation_weight": 0.0}
+    folder = fit.run(
+        write_dataset(tmp_path, dataset), recipe(**AWARE, transition_sasrec=plain), RUNTIME
+    )
+    same = digests(folder, ("sasrec", "transition_sasrec"))
+    assert same["sasrec"] == same["transition_sasrec"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"query_window": 0},
+        {"long_share": 1.1},
+        {"distillation_weight": -0.1},
+        {"distillation_temperature": 0.0},
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(wrong):
+    (key,) = wrong
+    with pytest.raises(ValueError, match=key):
+        recipe(transition_sasrec=wrong)
+
+
 def test_without_a_dataset_the_error_names_it(tmp_path):
     with pytest.raises(ArtifactError, match="dataset does not exist"):
         fit.run(tmp_path, recipe(), RUNTIME)
@@ -194,12 +249,15 @@ def test_only_a_cf_folder_is_loaded(tmp_path, dataset):
         load(tmp_path / "dataset", "popularity")
 
 
-MORE = {"models": ["item_knn", "lightgcn", "bpr"], "graph": {"dimensions": 6, "epochs": 2}}
+MORE = {
+    "models": ["item_knn", "transition_sasrec", "lightgcn", "bpr"],
+    "graph": {"dimensions": 6, "epochs": 2},
+}
 
 
 def test_more_models_and_whose_vectors_are_chosen_by_the_recipe(tmp_path, dataset):
     folder = fit.run(write_dataset(tmp_path, dataset), recipe(**MORE, vectors="lightgcn"), RUNTIME)
-    for name in ("item_knn", "lightgcn", "bpr"):
+    for name in ("item_knn", "transition_sasrec", "lightgcn", "bpr"):
         model = load(folder, name)
         assert model.name == name
         [ranking] = model.rank(arrays([0, 1, 2]), 5, exclude=arrays([0, 1, 2]))
@@ -207,8 +265,9 @@ def test_more_models_and_whose_vectors_are_chosen_by_the_recipe(tmp_path, datase
     items, users = (EmbeddingTable.load(folder, name) for name in ("items", "users"))
     assert items.vectors.shape == (ITEMS, 6) and users.vectors.shape == (40, 6)
     assert items.origin["method"] == "lightgcn"
-    log = json.loads((folder / "lightgcn.json").read_text())
-    assert log["epochs"][-1]["epoch"] == 2
+    for name, epochs in (("lightgcn", 2), ("transition_sasrec_training", 3)):
+        log = json.loads((folder / f"{name}.json").read_text())
+        assert log["epochs"][-1]["epoch"] == epochs
 
 
 def test_models_that_were_not_fitted_are_told(tmp_path, dataset):

@@ -71,7 +71,9 @@ def test_a_step_has_the_gradient_of_both_losses_together():
         parameters = dict(network.named_parameters())
         seen.update({name: value.grad.clone() for name, value in parameters.items()})
 
-    trainer = sasrec_training._Trainer(network, schedule())
+    trainer = sasrec_training._Trainer(
+        network, schedule(), AlignedSasRec.contrastive_loss, "SASRec"
+    )
     trainer.optimizer.step = lambda: look(trainer.optimizer)
     network.train()
     trainer._step([np.asarray(each) for each in sequences])

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from genrec import artifacts
 from genrec.cf.sasrec import SasRec
+from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.errors import ArtifactError
+from genrec.runtime import Runtime
 from genrec.semantic_ids.item_index import ItemIndex
+from genrec.training.aids import load_teacher
 from genrec.training.batches import IGNORED
 from genrec.training.teacher import Teacher
 
@@ -82,3 +87,38 @@ def test_a_student_of_the_teacher_alone_learns_its_distribution(small_index):
         optimizer.step()
     entropy = sum(-(level * level.log()).sum(1).mean() for level in teacher.targets(ITEMS))
     assert float(objective.loss(ITEMS).detach()) == pytest.approx(float(entropy), abs=0.05)
+
+
+def test_either_sasrec_of_a_run_is_the_teacher(tmp_path, small_index):
+    with artifacts.writing(tmp_path / "cf", "cf") as partial:
+        for name, share in (("sasrec", 0.0), ("transition_sasrec", 0.5)):
+            torch.manual_seed(2)
+            network = SasRec(
+                24,
+                dimensions=8,
+                layers=1,
+                heads=2,
+                max_history=10,
+                query_window=2,
+                long_share=share,
+            )
+            for parameter in network.parameters():
+                torch.nn.init.normal_(parameter, std=0.7)
+            SasRecRanker(network, name).save(partial)
+    runtime = Runtime(device="cpu", threads=1, quiet=True)
+    plain, aware = (
+        load_teacher(tmp_path / "cf", name, small_index, runtime).targets(ITEMS)
+        for name in ("sasrec", "transition_sasrec")
+    )
+    wanted = Teacher(network.eval(), small_index, torch.device("cpu")).targets(ITEMS)
+    for one, other, level in zip(plain, aware, wanted, strict=True):
+        torch.testing.assert_close(other, level)
+        assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_a_teacher_that_was_not_fitted_is_told(tmp_path, small_index):
+    with artifacts.writing(tmp_path / "cf", "cf") as partial:
+        SasRecRanker(SasRec(24, dimensions=8)).save(partial)
+    runtime = Runtime(device="cpu", threads=1, quiet=True)
+    with pytest.raises(ArtifactError, match="holds no transition_sasrec; add it to cf.models"):
+        load_teacher(tmp_path / "cf", "transition_sasrec", small_index, runtime)

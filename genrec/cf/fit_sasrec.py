@@ -1,0 +1,118 @@
+"""SASRec and its transition-aware form, trained as the recipe says."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from genrec.cf.sasrec import SasRec
+from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.sasrec_training import Epoch, Schedule, best_epoch, train
+from genrec.cf.transition import Transition
+from genrec.cf.transition_distillation import TransitionDistillation
+from genrec.config import CfConfig
+from genrec.data.dataset import Dataset
+from genrec.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+SasRecName = Literal["sasrec", "transition_sasrec"]
+LABELS: dict[SasRecName, str] = {
+    "sasrec": "SASRec",
+    "transition_sasrec": "transition-aware SASRec",
+}
+
+
+@dataclass(frozen=True)
+class FittedSasRec:
+    """A trained model and one entry an epoch."""
+
+    ranker: SasRecRanker
+    log: list[Epoch]
+
+    def save(self, folder: Path, log_name: str) -> None:
+        """Write the model, and the log as ``LOG_NAME.json``."""
+        self.ranker.save(folder)
+        body = {
+            "best_epoch": best_epoch(self.log),
+            "epochs": [asdict(entry) for entry in self.log],
+        }
+        (folder / f"{log_name}.json").write_text(json.dumps(body, indent=2) + "\n")
+
+
+def fit_sasrec(
+    name: SasRecName,
+    dataset: Dataset,
+    section: CfConfig,
+    runtime: Runtime,
+    checkpoint: Checkpoint | None = None,
+) -> FittedSasRec:
+    """Train one of the two; both take sizes and schedule from the same keys.
+
+    Args:
+        name: ``sasrec`` or ``transition_sasrec``.
+        dataset: Its training part is learned from; its validation part chooses the epoch.
+        section: The recipe of the cf stage.
+        runtime: Seed, device and whether a bar is shown.
+        checkpoint: Where to save after each epoch and to go on from.
+
+    Raises:
+        DataError: When there is no training event.
+        ConfigError: When the loss is no longer finite.
+    """
+    options: dict[str, Any] = {}
+    extra_loss: Callable[[SasRec], Tensor] | None = None
+    if name == "transition_sasrec":
+        aware = section.transition_sasrec
+        options = {"query_window": aware.query_window, "long_share": aware.long_share}
+        if aware.distillation_weight:
+            extra_loss = TransitionDistillation.of(
+                Transition.fit(dataset),
+                weight=aware.distillation_weight,
+                temperature=aware.distillation_temperature,
+                device=runtime.torch_device(),
+            )
+    build = partial(
+        SasRec,
+        len(dataset.catalog),
+        dimensions=section.dimensions,
+        layers=section.layers,
+        heads=section.heads,
+        dropout=section.dropout,
+        max_history=section.max_history,
+        **options,
+    )
+    schedule = Schedule(
+        epochs=section.epochs,
+        patience=section.patience,
+        batch_items=section.batch_items,
+        learning_rate=section.learning_rate,
+        weight_decay=section.weight_decay,
+        seed=runtime.seed,
+    )
+    network, log = train(
+        dataset.sequences(),
+        dataset.histories("validation"),
+        schedule,
+        build,
+        extra_loss=extra_loss,
+        label=LABELS[name],
+        device=runtime.torch_device(),
+        checkpoint=checkpoint,
+        quiet=runtime.quiet,
+    )
+    best = log[best_epoch(log) - 1]
+    logger.info(
+        "%s: best of %d epochs is %d, validation NDCG@10 %s",
+        LABELS[name],
+        len(log),
+        best.epoch,
+        "unknown" if best.ndcg_at_10 is None else f"{best.ndcg_at_10:.4f}",
+    )
+    return FittedSasRec(SasRecRanker(network, name), log)
