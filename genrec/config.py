@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genrec.config_index import IndexConfig
+from genrec.config_lora import LoraConfig
+from genrec.config_molar import ImageConfig, ItemModelConfig, MolarConfig
 from genrec.config_section import Section, setting
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -169,17 +171,6 @@ class EmbedConfig(Section):
     batch_size: int = setting(64, "sentence_transformer: texts encoded at once.", "texts", ge=1)
 
 
-class LoraConfig(Section):
-    """Low-rank adapters on a pretrained language model."""
-
-    rank: int = setting(16, "Rank of the adapters.", "dimensions", ge=1)
-    alpha: int = setting(32, "Scale of the adapters, divided by the rank.", ge=1)
-    dropout: float = setting(0.05, "Dropout on adapter inputs.", "probability", ge=0, lt=1)
-    targets: list[str] | Literal["all-linear"] = setting(
-        "all-linear", "Names of the layers that get adapters."
-    )
-
-
 class ScratchConfig(Section):
     """A small language model trained whole, for machines without a pretrained one."""
 
@@ -297,7 +288,9 @@ class RecommendConfig(Section):
     exclude_seen: bool = setting(True, "Never recommend an item of the history.")
     batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
     models: list[
-        Literal["popularity", "transition", "item_knn", "sasrec", "lightgcn", "bpr", "genrec"]
+        Literal[
+            "popularity", "transition", "item_knn", "sasrec", "lightgcn", "bpr", "molar", "genrec"
+        ]
     ] = setting(
         ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.", min_length=1
     )
@@ -355,8 +348,11 @@ class Recipe(Section):
     data: DataConfig = setting(DataConfig(), "Read, check, filter and split.")
     cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")
     embed: EmbedConfig = setting(EmbedConfig(), "Vectors from item texts.")
+    image: ImageConfig = setting(ImageConfig(), "Vectors from item images.")
+    item_model: ItemModelConfig = setting(ItemModelConfig(), "Item-side model of Molar.")
     index: IndexConfig = setting(IndexConfig(), "Semantic IDs.")
     train: TrainConfig = setting(TrainConfig(), "The language model.")
+    molar: MolarConfig = setting(MolarConfig(), "User-side model of Molar.")
     recommend: RecommendConfig = setting(RecommendConfig(), "Lists for many users.")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Metrics.")
     serve: ServeConfig = setting(ServeConfig(), "HTTP service.")

@@ -61,14 +61,33 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     """Return the folders a stage needs under this recipe: ``stage.reads`` less the unused ones."""
     unused: set[str] = set()
     if stage.verb == "index":
-        unused |= {"cf", "text"} - set(recipe.index.vectors_read)
+        unused |= {"cf", "text", "image"} - set(recipe.index.vectors_read)
     if stage.verb == "train" and recipe.train.teacher_weight == 0:
         unused.add("cf")
-    if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:
-        unused.add("model")
-    if stage.verb == "recommend" and set(recipe.recommend.models) <= {"genrec"}:
-        unused.add("cf")
+    if stage.verb == "item-model" and not recipe.image.named:
+        unused.add("image")
+    if stage.verb == "molar":
+        unused |= {"text", "image", "item_model"} - set(recipe.molar.vectors_read)
+        unused |= set() if recipe.molar.alignment_weight else {"cf"}
+    if stage.verb == "recommend":
+        unused |= _unused_by_models(set(recipe.recommend.models))
     return tuple(name for name in stage.reads if name not in unused)
+
+
+def _unused_by_models(models: set[str]) -> set[str]:
+    """Return the folders that no model of the table is read from."""
+    unused = {folder for name, folder in (("genrec", "model"), ("molar", "molar")) if name not in models}
+    return unused if models - {"genrec", "molar"} else unused | {"cf"}
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """Return the stages that a recipe asks for, in order; some are made for a few recipes only."""
+    asked = {
+        "image": recipe.image.named,
+        "item-model": recipe.molar.vectors == "item_model" and "molar" in recipe.recommend.models,
+        "molar": "molar" in recipe.recommend.models,
+    }
+    return [stage for stage in STAGES if asked.get(stage.verb, True)]
 
 
 def state_of(
@@ -98,8 +117,15 @@ def state_of(
     if manifest.seed != recipe.seed:
         reasons.append(f"seed was {manifest.seed}, is {recipe.seed}")
     reasons += _changed_inputs(manifest, run_folder)
+    reasons += [
+        f"it was made without {name}"
+        for name in reads_of(stage, recipe)
+        if name not in manifest.inputs
+    ]
     if stage.verb == "data":
-        reasons += _changed_source(folder, recipe)
+        reasons += _changed_source(folder, recipe.data.path, recipe.data.items_path)
+    if stage.verb == "image":
+        reasons += _changed_source(folder, recipe.image.path, recipe.image.vectors)
     return StageState(stage, tuple(reasons))
 
 
@@ -109,7 +135,9 @@ def states(run_folder: Path, recipe: Recipe, *, check_files: bool = True) -> lis
     A stage behind a stale one is named stale only for reasons of its own: the stale one may be
     remade with the same content.
     """
-    return [state_of(stage, run_folder, recipe, check_files=check_files) for stage in STAGES]
+    return [
+        state_of(stage, run_folder, recipe, check_files=check_files) for stage in stages_of(recipe)
+    ]
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], section: str) -> list[str]:
@@ -200,7 +228,9 @@ def run_stale(
     last = STAGES.index(stage_of(until)) if until else len(STAGES) - 1
     seconds: dict[str, float] = {}
     with locked(run_folder), keeping_recipe(run_folder, recipe) as finished:
-        for stage in STAGES[: last + 1]:
+        for stage in stages_of(recipe):
+            if STAGES.index(stage) > last:
+                break
             # Looked at only now: the stages before it may have been remade with the same content.
             state = state_of(stage, run_folder, recipe)
             announce(str(state))
@@ -233,11 +263,11 @@ def _changed_inputs(manifest: artifacts.Manifest, run_folder: Path) -> list[str]
     return reasons
 
 
-def _changed_source(folder: Path, recipe: Recipe) -> list[str]:
+def _changed_source(folder: Path, *sources: str | None) -> list[str]:
     """Compare times as ``make`` does: raw files are too large to hash at each run."""
     made = (folder / artifacts.MANIFEST_NAME).stat().st_mtime
     reasons = []
-    for named in (recipe.data.path, recipe.data.items_path):
+    for named in sources:
         source = Path(named) if named else None
         if source is None or not source.exists():
             continue
