@@ -76,7 +76,9 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
 
 def _unused_by_models(models: set[str]) -> set[str]:
     """Return the folders that no model of the table is read from."""
-    unused = {folder for name, folder in (("genrec", "model"), ("molar", "molar")) if name not in models}
+    unused = {
+        folder for name, folder in (("genrec", "model"), ("molar", "molar")) if name not in models
+    }
     return unused if models - {"genrec", "molar"} else unused | {"cf"}
 
 

@@ -85,7 +85,9 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             pictures = Pictures(unit_rows(vectors), {})
             quarantine: list[tuple[str, str, str]] = []
         else:
-            pictures, quarantine = _from_pictures(partial, run_folder, catalog, section, runtime, facts)
+            pictures, quarantine = _from_pictures(
+                partial, run_folder, catalog, section, runtime, facts
+            )
         _finish(partial, pictures, quarantine, facts)
     return folder
 

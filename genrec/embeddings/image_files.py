@@ -90,8 +90,10 @@ class TarImages:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._archive = tarfile.open(path, "r:")  # noqa: SIM115 - open as long as this object
-            members = self._archive.getmembers()
+            with tarfile.open(path, "r:") as archive:
+                members = archive.getmembers()
+                end = archive.offset
+            _require_end(path, end)
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise DataError(
                 f"{path} cannot be read as an uncompressed tar ({error}). If it was cut off, copy "
@@ -118,13 +120,20 @@ class TarImages:
         """Return the content of a member; see ``ImageFiles``."""
         member = self._members[name]
         _require_size(member.size, most)
-        handle = self._archive.extractfile(member)
-        if handle is None:
-            raise OSError(f"{name} of {self._path} has no content")
-        data = handle.read()
+        with self._path.open("rb") as handle:
+            handle.seek(member.offset_data)
+            data = handle.read(member.size)
         if len(data) != member.size:
             raise OSError(f"{name} of {self._path} is cut off")
         return data
+
+
+def _require_end(path: Path, offset: int) -> None:
+    """Refuse an archive that stops without the block of zeros that ends each."""
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        if handle.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"it ends at byte {offset} without an end mark")
 
 
 def _is_picture(name: str) -> bool:

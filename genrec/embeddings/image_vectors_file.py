@@ -52,7 +52,7 @@ def read_vectors(path: Path, item_ids: Sequence[str]) -> tuple[Table, NDArray[np
             f"{path} holds NaN or infinite values for {len(bad)} items, first "
             f"{item_ids[int(bad[0])]!r}; make these vectors again."
         )
-    return table, table.any(axis=1)
+    return table, np.asarray(table.any(axis=1))
 
 
 def _npy(path: Path) -> tuple[NDArray[np.floating], dict[str, int]]:
@@ -97,8 +97,8 @@ def _parquet(path: Path) -> tuple[NDArray[np.floating], dict[str, int]]:
 def _require_table(path: Path, array: NDArray[np.generic]) -> None:
     if array.ndim != 2 or not array.shape[1] or not np.issubdtype(array.dtype, np.floating):
         raise DataError(
-            f"{path} holds {array.dtype} of shape {array.shape}, expected a table of float numbers, "
-            "one row an item."
+            f"{path} holds {array.dtype} of shape {array.shape}, expected a table of floats, one "
+            "row an item."
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from genrec.embeddings.model_folder import folder_digest, model_folder
 from genrec.errors import ConfigError, DependencyError
 
+
 def encode_sentences(
     texts: list[str],
     *,
