@@ -6,10 +6,10 @@ import torch
 
 from genrec.embeddings import mapped_file
 from genrec.embeddings.table import EmbeddingTable
+from genrec.embeddings.vector_prediction import VectorPrediction
 from genrec.errors import ArtifactError, DataError
 from genrec.tokenization.alignment import ModalityAdaption
 from genrec.tokenization.alignment_training import Alignment
-from genrec.tokenization.cf_prediction import CfPrediction
 from genrec.tokenization.fusion import Fusion, fuse, fuse_aligned
 
 N, TEXT, CF = 30, 6, 4
@@ -73,7 +73,9 @@ def test_a_new_item_with_a_known_text_gets_the_text_part_of_that_item(tables, al
     new = 7 * tables["text"].vectors[3:5]
     made = every_method(tables, alignment)
     text = unit(tables["text"].vectors[3:5])
-    guess = CfPrediction.fit(unit(tables["text"].vectors), tables["cf"].normalised()).predict(text)
+    guess = VectorPrediction.fit(unit(tables["text"].vectors), tables["cf"].normalised()).predict(
+        text
+    )
     adapted = made["aligned"].vectors[3:5, CF:]
     expected = {
         "text": text,
