@@ -186,7 +186,7 @@ def fuse(
     first = _PARTS[method][0]
     facts = _facts(text, has_events)
     if first == "image":
-        known = tables["image"].vectors.any(axis=1)
+        known = np.asarray(tables["image"].vectors.any(axis=1))
         facts["items_without_image"] = int((~known).sum())
     else:
         known = _all_or(has_events, len(text))

@@ -43,7 +43,7 @@ def add_adapters(
         with warnings.catch_warnings():
             # PEFT reads an attribute that transformers has renamed; nothing a user can act on.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-            wrapped = get_peft_model(model, wanted)  # type: ignore[arg-type]
+            wrapped = get_peft_model(model, wanted)
     except ValueError as error:
         raise ConfigError(f"{section}.lora.targets is {settings.targets}: {error}") from error
     for parameter in wrapped.parameters():

@@ -33,7 +33,7 @@ from genrec.training.dropout import add_dropout
 from genrec.training.frozen_users import FrozenUsers
 from genrec.training.lora import merge
 from genrec.training.post_alignment import PostAlignment
-from genrec.training.user_training import UserSchedule, best_epoch, train_users
+from genrec.training.user_training import UserSchedule, best_epoch, newest_items, train_users
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     frozen = None
     if section.alignment_weight:
         inputs["cf"] = run_folder / "cf"
-        frozen = _frozen_users(run_folder, recipe, runtime)
+        newest = newest_items(dataset.sequences(), section.max_history)
+        frozen = FrozenUsers(_cf_model(run_folder, recipe, runtime), newest)
     runtime.start()
     network = build(section, items, runtime)
     alignment = None
@@ -196,8 +197,8 @@ def build(section: MolarConfig, items: NDArray[np.float32], runtime: Runtime) ->
     return network.to(device)
 
 
-def _frozen_users(run_folder: Path, recipe: Recipe, runtime: Runtime) -> FrozenUsers:
-    """Return the users of the collaborative model that the recipe names, checked."""
+def _cf_model(run_folder: Path, recipe: Recipe, runtime: Runtime) -> SasRecRanker | GraphRanker:
+    """Return the collaborative model that the recipe names, checked."""
     folder = run_folder / "cf"
     made_from = artifacts.verify(folder, "cf").inputs.get("dataset", {}).get("digest")
     dataset = artifacts.read_manifest(run_folder / "dataset").digest
@@ -208,7 +209,7 @@ def _frozen_users(run_folder: Path, recipe: Recipe, runtime: Runtime) -> FrozenU
         )
     model: Any = load(folder, recipe.cf.vectors, runtime.torch_device())
     assert isinstance(model, SasRecRanker | GraphRanker)
-    return FrozenUsers(model)
+    return model
 
 
 def _schedule(section: MolarConfig, seed: int) -> UserSchedule:

@@ -88,7 +88,7 @@ def train_users(
         candidates: bool[n], the items that may be wrong answers: those with a training event. To
             push down the others would teach the model that what is new is never chosen.
         schedule: How long and how fast.
-        frozen: The collaborative model to agree with; None has no alignment loss.
+        frozen: What to agree with, made of ``newest_items``; None has no alignment loss.
         alignment: That loss; trained along, and not needed afterwards.
         checkpoint: Where to save after each epoch and to go on from.
         quiet: No progress bar.
@@ -102,7 +102,7 @@ def train_users(
     trainer = _Trainer(network, schedule, candidates, frozen, alignment)
     if checkpoint is not None:
         trainer.resume(checkpoint.load())
-    newest = [sequences[i][-network.max_history - 1 :] for i in range(len(sequences))]
+    newest = newest_items(sequences, network.max_history)
     with training_progress(quiet) as progress:
         task = progress.add_task("Molar", total=schedule.epochs, completed=len(trainer.log))
         while not trainer.done:
@@ -114,6 +114,11 @@ def train_users(
             progress.update(task, advance=1, description=f"Molar loss {entry.loss:.3f}{words}")
     trainer.load(trainer.best)
     return trainer.log
+
+
+def newest_items(sequences: Histories, max_history: int) -> list[NDArray[np.int32]]:
+    """Return what is learned of each sequence: the newest items that are read, and one to guess."""
+    return [sequences[i][-max_history - 1 :] for i in range(len(sequences))]
 
 
 def best_epoch(log: Sequence[UserEpoch]) -> int:
@@ -205,7 +210,7 @@ class _Trainer:
         self.network.train()
         cut = batches(lengths, self.schedule.batch_items, np.random.default_rng(seeds))
         for step, batch in enumerate(cut, start=1):
-            totals += self._step([newest[i] for i in batch], users[batch])
+            totals += self._step([newest[i] for i in batch], batch, users[batch])
             # The mean of the first epoch's weights, then an exponential average over one epoch.
             self._average(1 / (step if number == 1 else len(cut)))
         loss, alignment = (totals / lengths.sum()).tolist()
@@ -245,9 +250,18 @@ class _Trainer:
             self.average[name].lerp_(parameter, rate)
 
     def _step(
-        self, sequences: Sequence[NDArray[np.int32]], users: NDArray[np.int32]
+        self,
+        sequences: Sequence[NDArray[np.int32]],
+        places: NDArray[np.int64],
+        users: NDArray[np.int32],
     ) -> NDArray[np.float64]:
-        """Learn from one batch; return both losses summed over its positions."""
+        """Learn from one batch; return both losses summed over its positions.
+
+        Args:
+            sequences: Newest items, oldest first.
+            places: int64[B], where they stand among all.
+            users: int32[B], whose they are.
+        """
         self.optimizer.zero_grad()
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         device = self.network.user.device
@@ -263,7 +277,7 @@ class _Trainer:
         aligned = 0.0
         if self.frozen is not None and self.alignment is not None:
             owner = torch.from_numpy(users.astype(np.int64)).to(device)[:, None].expand_as(real)
-            told = self.frozen.states(sequences).to(device)
+            told = self.frozen.states(places).to(device)
             value = self.alignment(leaf, told, owner[real])
             torch.autograd.backward(self.schedule.alignment_weight * value)
             aligned = value.item() * len(targets)

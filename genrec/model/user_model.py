@@ -110,13 +110,13 @@ class UserModel(nn.Module):
     def last_states(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
         """Return the user vector after each history, float32[B, h]; a history may be empty."""
         cut = [history[-self.max_history :] for history in histories]
-        lengths = torch.tensor([len(history) for history in cut])
-        longest = int(lengths.max())
+        longest = max(len(history) for history in cut)
         table = np.zeros((len(cut), longest), dtype=np.int64)
         for place, history in enumerate(cut):
             table[place, : len(history)] = history
         device = self.user.device
-        rows, lengths = torch.from_numpy(table).to(device), lengths.to(device)
+        rows = torch.from_numpy(table).to(device)
+        lengths = torch.tensor([len(history) for history in cut], device=device)
         place = torch.arange(longest + 1, device=device)
         causal = (place[None, :] <= place[:, None]).expand(len(cut), -1, -1).clone()
         # The user token stands last in the row, whatever is padding before it.

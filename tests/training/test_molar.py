@@ -25,8 +25,8 @@ from genrec.training import molar as stage
 from genrec.training import user_training
 
 CPU = Runtime(device="cpu", threads=1, quiet=True, dtype="float32")
-SMALL = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.1}
-SETTINGS = {"scratch": SMALL, "epochs": 3, "batch_items": 100, "learning_rate": 1e-2,
+SMALL = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 64, "dropout": 0.0}
+SETTINGS = {"scratch": SMALL, "epochs": 3, "batch_items": 100, "learning_rate": 5e-3,
             "max_history": 6}  # fmt: skip
 HISTORIES = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([20], dtype=np.int32)]
 
@@ -67,7 +67,7 @@ def weights(folder):
 
 @pytest.mark.parametrize("kind", ["text", "image", "multimodal"])
 def test_the_stage_reads_what_it_is_told_and_its_folder_serves_alone(run_folder, kind):
-    folder = stage.run(run_folder, recipe(vectors=kind, epochs=40, patience=40), CPU)
+    folder = stage.run(run_folder, recipe(vectors=kind, epochs=60, patience=60), CPU)
     manifest = artifacts.verify(folder, "molar")
     read = {"text", "image"} if kind == "multimodal" else {kind}
     assert set(manifest.inputs) == {"dataset", "cf"} | read
@@ -216,7 +216,7 @@ def test_an_item_nobody_chose_is_recommended_by_what_it_is(run_folder, cycle_dat
     inputs = {"dataset": run_folder / "dataset"}
     with artifacts.writing(run_folder / "text", "text", inputs=inputs) as partial:
         EmbeddingTable(np.asarray(vectors), {}).save(partial)
-    folder = stage.run(run_folder, recipe(alignment_weight=0, epochs=40, patience=40), CPU)
+    folder = stage.run(run_folder, recipe(alignment_weight=0, epochs=60, patience=60), CPU)
     [answer] = Recommender.from_pretrained(folder, device="cpu").recommend(
         [["i5", "i6", "i7"]], k=2
     )

@@ -13,10 +13,10 @@ from genrec.errors import ConfigError, DataError
 from genrec.model.user_body import body_from_scratch
 from genrec.model.user_model import UserModel
 from genrec.model.user_ranker import UserRanker
-from genrec.training import user_training
+from genrec.training import frozen_users, user_training
 from genrec.training.frozen_users import FrozenUsers
 from genrec.training.post_alignment import PostAlignment
-from genrec.training.user_training import UserSchedule, best_epoch, train_users
+from genrec.training.user_training import UserSchedule, best_epoch, newest_items, train_users
 
 N, HIDDEN = 10, 16
 
@@ -74,7 +74,7 @@ def test_the_loss_and_its_gradient_are_those_of_each_beginning(at_once, monkeypa
     kept = []
     monkeypatch.setattr(one.optimizer, "step", lambda: kept.append(gradients(model)))
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
-    total, aligned = one._step(SEQUENCES, rows(0, 1, 2))
+    total, aligned = one._step(SEQUENCES, np.arange(3), rows(0, 1, 2))
     assert total / len(targets) == pytest.approx(expected.item(), rel=1e-5)
     assert aligned == 0
     for name, gradient in wanted.items():
@@ -92,7 +92,7 @@ def test_the_pointwise_loss_has_one_drawn_item_a_target(monkeypatch):
         expected -= torch.log(torch.sigmoid(user @ items[target])).item()
         if other != target:
             expected -= torch.log(1 - torch.sigmoid(user @ items[other])).item()
-    assert trainer(model, "bce")._step(SEQUENCES, rows(0, 1, 2))[0] == pytest.approx(
+    assert trainer(model, "bce")._step(SEQUENCES, np.arange(3), rows(0, 1, 2))[0] == pytest.approx(
         expected, rel=1e-4
     )
 
@@ -107,25 +107,30 @@ def graph():
     return GraphRanker("lightgcn", items[0], items[1])
 
 
+@pytest.mark.parametrize("at_once", [4, 100])
 @pytest.mark.parametrize("make", [sasrec, graph])
-def test_frozen_users_are_the_vectors_after_each_beginning(make):
+def test_frozen_users_are_the_vectors_after_each_beginning(make, at_once, monkeypatch):
     model = make()
-    frozen = FrozenUsers(model)
+    monkeypatch.setattr(frozen_users, "AT_ONCE", at_once)
+    frozen = FrozenUsers(model, SEQUENCES)
     expected = np.concatenate(
         [model.user_vectors([s[:t] for t in range(len(s))]) for s in SEQUENCES]
     )
-    np.testing.assert_allclose(frozen.states(SEQUENCES).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(frozen.states([0, 1, 2]).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(frozen.states([2, 0])[:3].numpy(), expected[6:], atol=1e-5)
     assert frozen.dimensions == expected.shape[1]
 
 
 def test_the_alignment_reads_states_and_frozen_users_of_the_same_beginnings(monkeypatch):
-    model, frozen = network(), FrozenUsers(sasrec())
+    model, frozen = network(), FrozenUsers(sasrec(), SEQUENCES)
     alignment = PostAlignment(HIDDEN, frozen.dimensions, temperature=0.2)
     users, _ = states_and_targets(model)
     owner = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])
-    expected = alignment(users, frozen.states(SEQUENCES), owner).item()
+    expected = alignment(users, frozen.states([0, 1, 2]), owner).item()
     one = trainer(model, frozen=frozen, alignment=alignment)
-    assert one._step(SEQUENCES, rows(0, 1, 2))[1] / 9 == pytest.approx(expected, rel=1e-5)
+    assert one._step(SEQUENCES, np.arange(3), rows(0, 1, 2))[1] / 9 == pytest.approx(
+        expected, rel=1e-5
+    )
     assert any("alignment" in name for name in one.trained)
 
 
@@ -154,7 +159,7 @@ def test_it_learns_a_circle(loss):
 
 def test_aligned_users_agree_more_with_the_frozen_model():
     sequences = from_lists(circle())
-    frozen = FrozenUsers(sasrec())
+    frozen = FrozenUsers(sasrec(), newest_items(sequences, 5))
     told = {}
     for weight in (0.0, 1.0):
         model = network()
