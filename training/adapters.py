@@ -14,7 +14,7 @@ def add_adapters(
     settings: Settings,
     *,
     section: str,
-    kept: list[str] | None = None,
+    kept: str | None = None,
 ) -> PeftModel:
     """Freeze a language model and add adapters to it.
 
@@ -22,7 +22,7 @@ def add_adapters(
         model: Changed in place.
         settings: Rank, scale, dropout and names of the layers that get them.
         section: Section of the recipe they stand in, for messages.
-        kept: Names of modules that get no adapters, whatever the settings say.
+        kept: Pattern of the names of modules that get no adapters, whatever the settings say.
 
     Returns:
         The wrapped model; its adapters are float32 whatever the frozen weights are, so that small

@@ -76,8 +76,9 @@ class FolderImages:
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file; see ``ImageFiles``."""
         with (self._folder / name).open("rb") as handle:
-            _require_size(os.fstat(handle.fileno()).st_size, most)
-            return handle.read(most)
+            size = os.fstat(handle.fileno()).st_size
+            _require_size(size, most)
+            return handle.read(size)
 
 
 class TarImages:

@@ -112,8 +112,8 @@ class UserModel(nn.Module):
         cut = [history[-self.max_history :] for history in histories]
         longest = max(len(history) for history in cut)
         table = np.zeros((len(cut), longest), dtype=np.int64)
-        for place, history in enumerate(cut):
-            table[place, : len(history)] = history
+        for number, history in enumerate(cut):
+            table[number, : len(history)] = history
         device = self.user.device
         rows = torch.from_numpy(table).to(device)
         lengths = torch.tensor([len(history) for history in cut], device=device)
