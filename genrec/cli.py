@@ -128,7 +128,7 @@ def _explain(error: BaseException) -> int:
 
 
 data_app.command("prepare", help=stage_of("data").help)(cli_stages.stage_command("data"))
-for _verb in ("cf", "embed", "image", "train", "item-model", "molar"):
+for _verb in ("cf", "embed", "image", "train", "items", "molar"):
     app.command(_verb, help=stage_of(_verb).help)(cli_stages.stage_command(_verb))
 app.command(help=f"{stage_of('recommend').help} With --history: print one list.")(
     cli_stages.recommend

@@ -48,7 +48,7 @@ class ImageConfig(Section):
 
 
 class ItemModelConfig(Section):
-    """Stage item-model: a language model reads text and image of an item into one vector."""
+    """Stage items: a language model reads text and image of an item into one vector."""
 
     language_model: str = setting(
         "smollm2",

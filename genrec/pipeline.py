@@ -64,7 +64,7 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
         unused |= {"cf", "text", "image"} - set(recipe.index.vectors_read)
     if stage.verb == "train" and recipe.train.teacher_weight == 0:
         unused.add("cf")
-    if stage.verb == "item-model" and not recipe.image.named:
+    if stage.verb == "items" and not recipe.image.named:
         unused.add("image")
     if stage.verb == "molar":
         unused |= {"text", "image", "item_model"} - set(recipe.molar.vectors_read)
@@ -86,7 +86,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     """Return the stages that a recipe asks for, in order; some are made for a few recipes only."""
     asked = {
         "image": recipe.image.named,
-        "item-model": recipe.molar.vectors == "item_model" and "molar" in recipe.recommend.models,
+        "items": recipe.molar.vectors == "item_model" and "molar" in recipe.recommend.models,
         "molar": "molar" in recipe.recommend.models,
     }
     return [stage for stage in STAGES if asked.get(stage.verb, True)]

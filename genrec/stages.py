@@ -78,7 +78,7 @@ STAGES: tuple[Stage, ...] = (
         "Teach a language model the IDs.",
     ),
     Stage(
-        "item-model",
+        "items",
         "item_model",
         "genrec.training.item_model:run",
         ("dataset", "image"),

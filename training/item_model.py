@@ -1,4 +1,4 @@
-"""Stage item-model: from items with texts and pictures to one vector each, by a language model."""
+"""Stage items: from items with texts and pictures to one vector each, by a language model."""
 
 import json
 import logging

@@ -28,6 +28,13 @@ def tokenizer(folder):
     ).save_pretrained(folder)
 
 
+def save(model, folder):
+    """Words as small as random ones start could hardly be told apart, whatever is learned."""
+    model.get_input_embeddings().weight.data.mul_(20)
+    model.save_pretrained(folder)
+    tokenizer(folder)
+
+
 def causal(folder):
     """A decoder of width 16."""
     torch.manual_seed(0)
@@ -36,8 +43,7 @@ def causal(folder):
         num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True, eos_token_id=0,
         bos_token_id=None, pad_token_id=0,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer(folder)
+    save(LlamaForCausalLM(config), folder)
     return folder
 
 
@@ -58,10 +64,9 @@ def seeing(folder):
         text_config=text, vision_config=eyes, image_token_id=4, video_token_id=5,
         vision_start_token_id=2, vision_end_token_id=3, tie_word_embeddings=True,
     )  # fmt: skip
-    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    save(Qwen2VLForConditionalGeneration(config), folder)
     Qwen2VLImageProcessor(
         patch_size=4, merge_size=2, temporal_patch_size=2,
         size={"shortest_edge": 64, "longest_edge": 1024},
     ).save_pretrained(folder)  # fmt: skip
-    tokenizer(folder)
     return folder
