@@ -20,7 +20,8 @@ from genrec.stages import stage_of
 
 _INTERRUPTED = 130
 _ORDER = (
-    "quickstart", "run", "data", "cf", "embed", "index", "train", "recommend", "evaluate",
+    "quickstart", "run", "data", "cf", "embed", "image", "index", "train", "items", "molar",
+    "recommend", "evaluate",
     "serve", "show", "config", "doctor", "model",
 )  # fmt: skip
 
