@@ -21,8 +21,8 @@ from genrec.stages import STAGES
 from tests.tiny_run import invoke, tiny
 
 VERBS = (
-    "quickstart run data cf embed image index train items molar recommend evaluate serve show config "
-    "doctor model"
+    "quickstart run data cf embed image index train items molar recommend evaluate serve show "
+    "config doctor model"
 ).split()
 # Stages that a recipe has to ask for.
 ASKED = {"image", "items", "molar"}
