@@ -82,14 +82,15 @@ def _unused_by_models(models: set[str]) -> set[str]:
     return unused if models - {"genrec", "molar"} else unused | {"cf"}
 
 
-def stages_of(recipe: Recipe) -> list[Stage]:
-    """Return the stages that a recipe asks for, in order; some are made for a few recipes only."""
-    asked = {
-        "image": recipe.image.named,
-        "items": recipe.molar.vectors == "item_model" and "molar" in recipe.recommend.models,
-        "molar": "molar" in recipe.recommend.models,
-    }
-    return [stage for stage in STAGES if asked.get(stage.verb, True)]
+def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
+    """Return the stages of a whole run: all but optional ones that no stage of it reads."""
+    kept: list[Stage] = []
+    read: set[str] = set()
+    for stage in reversed(STAGES):
+        if not stage.optional or stage.folder in read:
+            kept.append(stage)
+            read |= set(reads_of(stage, recipe))
+    return tuple(reversed(kept))
 
 
 def state_of(

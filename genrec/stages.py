@@ -18,6 +18,7 @@ class Stage:
         reads: Folders of the run that it reads; nothing else may be read.
         section: Name of its section in the recipe.
         help: One line for people.
+        optional: Whether a whole run leaves it out when no other stage of the recipe reads it.
     """
 
     verb: str
@@ -26,6 +27,7 @@ class Stage:
     reads: tuple[str, ...]
     section: str
     help: str
+    optional: bool = False
 
 
 STAGES: tuple[Stage, ...] = (
@@ -60,6 +62,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset",),
         "image",
         "Turn item images into one vector per item.",
+        optional=True,
     ),
     Stage(
         "index",
@@ -84,6 +87,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "image"),
         "item_model",
         "Tune a language model to read an item's text and image into one vector.",
+        optional=True,
     ),
     Stage(
         "molar",
@@ -92,6 +96,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "cf", "text", "image", "item_model"),
         "molar",
         "Teach a language model to read item vectors into a user vector.",
+        optional=True,
     ),
     Stage(
         "recommend",

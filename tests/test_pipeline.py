@@ -144,15 +144,17 @@ def test_stages_that_few_recipes_ask_for_are_run_for_those_alone(tmp_path):
     ran, lines = go(tmp_path / "few", *few, "molar.alignment_weight=0.1", "cf.dimensions=8")
     assert ran == ["cf", "index", "molar", "recommend"]
     assert "molar.alignment_weight was 0.0, is 0.1; it was made without cf" in lines[5]
-    assert go(tmp_path / "few", *few[:1])[1][-1] == "evaluate: fresh"
+    # Pictures that nothing reads are not looked at.
+    assert "image" not in go(tmp_path / "none", "image.path=pictures")[0]
 
 
 def test_pictures_changed_after_they_were_read_make_image_stale(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "1.png").write_bytes(b"x")
-    recipe = parse_recipe("{}", [f"image.path={pictures}"])
-    go(tmp_path / "run", f"image.path={pictures}")
+    read = [f"image.path={pictures}", "index.vectors=multimodal"]
+    recipe = parse_recipe("{}", read)
+    assert "image" in go(tmp_path / "run", *read)[0]
     assert state_of(stage_of("image"), tmp_path / "run", recipe).fresh
     os.utime(pictures / "1.png", (time.time() + 60, time.time() + 60))
     state = state_of(stage_of("image"), tmp_path / "run", recipe)
