@@ -20,7 +20,8 @@ from genrec.stages import stage_of
 
 _INTERRUPTED = 130
 _ORDER = (
-    "quickstart", "run", "data", "cf", "embed", "align", "index", "train", "recommend", "evaluate",
+    "quickstart", "run", "data", "cf", "embed", "align", "image", "index", "train",
+    "items", "molar", "recommend", "evaluate",
     "serve", "show", "config", "doctor", "model",
 )  # fmt: skip
 
@@ -128,7 +129,7 @@ def _explain(error: BaseException) -> int:
 
 
 data_app.command("prepare", help=stage_of("data").help)(cli_stages.stage_command("data"))
-for _verb in ("cf", "embed", "align", "train"):
+for _verb in ("cf", "embed", "align", "image", "train", "items", "molar"):
     app.command(_verb, help=stage_of(_verb).help)(cli_stages.stage_command(_verb))
 app.command(help=f"{stage_of('recommend').help} With --history: print one list.")(
     cli_stages.recommend

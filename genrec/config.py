@@ -10,6 +10,7 @@ from pydantic import Field
 from genrec.config_bridge import AlignConfig
 from genrec.config_cf import TransitionSasRecConfig
 from genrec.config_index import IndexConfig
+from genrec.config_molar import ImageConfig, ItemModelConfig, MolarConfig
 from genrec.config_section import Section, setting
 from genrec.config_train import TrainConfig
 
@@ -215,6 +216,7 @@ class RecommendConfig(Section):
             "transition_sasrec",
             "lightgcn",
             "bpr",
+            "molar",
             "genrec",
         ]
     ] = setting(
@@ -276,8 +278,11 @@ class Recipe(Section):
     cf: CfConfig = setting(CfConfig(), "Baselines and their vectors.")
     embed: EmbedConfig = setting(EmbedConfig(), "Vectors from item texts.")
     align: AlignConfig = setting(AlignConfig(), "Joint vectors of items.")
+    image: ImageConfig = setting(ImageConfig(), "Vectors from item images.")
+    item_model: ItemModelConfig = setting(ItemModelConfig(), "Item-side model of Molar.")
     index: IndexConfig = setting(IndexConfig(), "Semantic IDs.")
     train: TrainConfig = setting(TrainConfig(), "The language model.")
+    molar: MolarConfig = setting(MolarConfig(), "User-side model of Molar.")
     recommend: RecommendConfig = setting(RecommendConfig(), "Lists for many users.")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Metrics.")
     serve: ServeConfig = setting(ServeConfig(), "HTTP service.")

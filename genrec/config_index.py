@@ -84,10 +84,10 @@ class IndexConfig(Section):
         "residual_kmeans, rq_vae and product quantize item vectors; the others are the classic "
         "ways to name items.",
     )
-    vectors: Literal["text", "cf", "concatenation", "aligned"] = setting(
+    vectors: Literal["text", "cf", "concatenation", "aligned", "multimodal"] = setting(
         "concatenation",
-        "Which vectors to quantize; concatenation joins both, each at length 1; aligned lets both "
-        "agree first (PRORec).",
+        "Which vectors to quantize; concatenation joins text and cf, each at length 1; aligned "
+        "lets both agree first (PRORec); multimodal joins text and image.",
     )
     levels: int | None = setting(
         None, "Codes per item; null takes 2 up to 26,214 items and 3 beyond.", "codes", ge=1, le=8
@@ -126,10 +126,11 @@ class IndexConfig(Section):
 
     @property
     def vectors_read(self) -> tuple[str, ...]:
-        """The folders of vectors that are learned from: ``cf``, ``text``, both or none."""
+        """The folders of vectors that are learned from: of ``cf``, ``image``, ``text``, or none."""
         if not self.quantizes:
             return ()
-        read = {"text": {"text"}, "cf": {"cf"}}.get(self.vectors, {"cf", "text"})
+        single = {"text": {"text"}, "cf": {"cf"}, "multimodal": {"image", "text"}}
+        read = single.get(self.vectors, {"cf", "text"})
         if self.method == "rq_vae" and self.rq_vae.collaborative_weight:
             read = read | {"cf"}
         return tuple(sorted(read))

@@ -23,7 +23,10 @@ _LITTLE_DISK = 2.0
 _GIBIBYTE = 2**30
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "bf16", "i8mm")
 _IMPORTED = ("torch", "transformers", "peft", "polars", "faiss", "safetensors", "sklearn")
-_OPTIONAL = (("sentence_transformers", "text", "item vectors from sentence-transformers models"),)
+_OPTIONAL = (
+    ("sentence_transformers", "text", "item vectors from sentence-transformers models"),
+    ("PIL", "image", "item vectors from pictures"),
+)
 _MATMUL_SHAPE = (1024, 576, 1536)
 
 

@@ -61,20 +61,36 @@ def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     """Return the folders a stage needs under this recipe: ``stage.reads`` less the unused ones."""
     unused: set[str] = set()
     if stage.verb == "index":
-        unused |= {"cf", "text"} - set(recipe.index.vectors_read)
+        unused |= {"cf", "text", "image"} - set(recipe.index.vectors_read)
     if stage.verb == "train":
         unused |= {"cf", "text", "joint"} - set(recipe.train.folders_read)
-    if stage.verb == "recommend" and "genrec" not in recipe.recommend.models:
-        unused.add("model")
-    if stage.verb == "recommend" and set(recipe.recommend.models) <= {"genrec"}:
-        unused.add("cf")
+    if stage.verb == "items" and not recipe.image.named:
+        unused.add("image")
+    if stage.verb == "molar":
+        unused |= {"text", "image", "item_model"} - set(recipe.molar.vectors_read)
+        unused |= set() if recipe.molar.alignment_weight else {"cf"}
+    if stage.verb == "recommend":
+        unused |= _unused_by_models(set(recipe.recommend.models))
     return tuple(name for name in stage.reads if name not in unused)
+
+
+def _unused_by_models(models: set[str]) -> set[str]:
+    """Return the folders that no model of the table is read from."""
+    unused = {
+        folder for name, folder in (("genrec", "model"), ("molar", "molar")) if name not in models
+    }
+    return unused if models - {"genrec", "molar"} else unused | {"cf"}
 
 
 def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
     """Return the stages of a whole run: all but optional ones that no stage of it reads."""
-    read = {folder for stage in STAGES for folder in reads_of(stage, recipe)}
-    return tuple(stage for stage in STAGES if not stage.optional or stage.folder in read)
+    kept: list[Stage] = []
+    read: set[str] = set()
+    for stage in reversed(STAGES):
+        if not stage.optional or stage.folder in read:
+            kept.append(stage)
+            read |= set(reads_of(stage, recipe))
+    return tuple(reversed(kept))
 
 
 def state_of(
@@ -104,6 +120,11 @@ def state_of(
     if manifest.seed != recipe.seed:
         reasons.append(f"seed was {manifest.seed}, is {recipe.seed}")
     reasons += _changed_inputs(manifest, run_folder)
+    reasons += [
+        f"it was made without {name}"
+        for name in reads_of(stage, recipe)
+        if name not in manifest.inputs
+    ]
     reasons += _changed_sources(folder, stage, recipe)
     return StageState(stage, tuple(reasons))
 
@@ -252,6 +273,7 @@ def _changed_sources(folder: Path, stage: Stage, recipe: Recipe) -> list[str]:
     reasons = []
     sources = {
         "data": (recipe.data.path, recipe.data.items_path),
+        "image": (recipe.image.path, recipe.image.vectors),
         "train": (recipe.train.templates,),
     }
     for named in sources.get(stage.verb, ()):

@@ -14,6 +14,8 @@ from genrec.errors import ConfigError
 from genrec.model.code_head import Score
 from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
+from genrec.model.molar import Molar
+from genrec.model.user_ranker import UserRanker
 from genrec.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,17 @@ def load_ranker(
         engine=engine,
         dense_weight=dense_weight,
     )
+
+
+def load_molar(folder: Path, runtime: Runtime) -> tuple[UserRanker, Molar]:
+    """Load Molar's user-side model; it runs in torch whatever the recipe's engine is.
+
+    Raises:
+        ArtifactError: When there is no whole model.
+        ConfigError: When the device is not on this machine.
+    """
+    model = Molar.load(folder, device=runtime.torch_device(), dtype=_loading_dtype(runtime))
+    return UserRanker(model.network), model
 
 
 def _vllm(

@@ -31,7 +31,7 @@ from genrec.model.code_head import trained_score
 from genrec.model.generative import saved_facts
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER
-from genrec.serving.engines import load_ranker
+from genrec.serving.engines import load_molar, load_ranker
 from genrec.serving.shards import Shards
 from genrec.serving.short_lists import warn_of_short_lists
 
@@ -228,18 +228,20 @@ def mark_invalid(
 def _inputs(run_folder: Path, section: RecommendConfig) -> dict[str, Path]:
     """Return the folders that the wanted models need, all made from the run's dataset."""
     inputs = {"dataset": run_folder / "dataset"}
-    if set(section.models) - {"genrec"}:
+    if set(section.models) - {"genrec", "molar"}:
         inputs["cf"] = run_folder / "cf"
     if "genrec" in section.models:
         inputs["model"] = run_folder / "model"
-    for name, verb in (("cf", "cf"), ("model", "train")):
+    if "molar" in section.models:
+        inputs["molar"] = run_folder / "molar"
+    for name, verb in (("cf", "cf"), ("model", "train"), ("molar", "molar")):
         if name in inputs:
             artifacts.require_made_from(inputs[name], name, inputs["dataset"], verb)
     return inputs
 
 
 def _loader(
-    name: Name | Literal["genrec"],
+    name: Name | Literal["genrec", "molar"],
     inputs: Mapping[str, Path],
     dataset: Dataset,
     section: RecommendConfig,
@@ -248,6 +250,8 @@ def _loader(
     """Return what makes the model with this name when it is needed."""
     if name == "genrec":
         return lambda: _generative(inputs["model"], dataset, section, runtime)
+    if name == "molar":
+        return lambda: load_molar(inputs["molar"], runtime)[0]
     return loader(inputs["cf"], name, runtime.torch_device())
 
 

@@ -20,7 +20,7 @@ from genrec.model.code_head import Score
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER, latest
 from genrec.semantic_ids.item_index import ItemIndex
-from genrec.serving.engines import load_ranker
+from genrec.serving.engines import load_molar, load_ranker
 from genrec.serving.popular_lists import popular_list
 from genrec.serving.request import check_request, rules_of_each
 from genrec.serving.rules import RuleBook, Rules, in_words
@@ -116,7 +116,7 @@ class Recommender:
         since the training are recommended, those that were removed are not.
 
         Args:
-            path: ``runs/NAME``, or its ``model`` folder, wherever that was copied.
+            path: ``runs/NAME``, or its ``model`` or ``molar`` folder, wherever that was copied.
             device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
             dtype: ``float32``, ``bfloat16`` or ``auto``, which keeps what was saved where the
                 machine is fast at it.
@@ -139,10 +139,13 @@ class Recommender:
             DependencyError: When the engine is not installed.
             RequestError: When ``prefix_cache_bytes`` has no room for two items.
         """
+        runtime = Runtime(device=device, dtype=dtype, engine=engine)
+        if is_molar(Path(path)):
+            return cls._from_molar(Path(path), runtime)
         folder = model_folder(Path(path))
         ranker = load_ranker(
             folder,
-            Runtime(device=device, dtype=dtype, engine=engine),
+            runtime,
             generation=newest_generation(Path(path)),
             beam=beam,
             batch_size=batch_size,
@@ -167,6 +170,20 @@ class Recommender:
                 "score": ranker.score,
                 "dense_weight": getattr(ranker, "dense_weight", None),
             },
+        )
+
+    @classmethod
+    def _from_molar(cls, folder: Path, runtime: Runtime) -> "Recommender":
+        """Load a ``molar`` folder: it names no codes, so item vectors take the index's place."""
+        ranker, model = load_molar(folder, runtime)
+        digest = artifacts.read_manifest(folder, "molar").digest
+        return cls(
+            ranker,
+            model.catalog,
+            model.item_counts,
+            model_digest=digest,
+            index_digest=digest,
+            settings={"device": runtime.device, "dtype": runtime.dtype},
         )
 
     @property
@@ -323,6 +340,11 @@ def _trie_of(ranker: RankingModel, items: int) -> PrefixTrie:
         return ranker.trie
     codes = np.arange(items, dtype=np.int32)[:, None]
     return PrefixTrie.from_index(ItemIndex(codes, (items,), {}))
+
+
+def is_molar(path: Path) -> bool:
+    """Tell whether a path is the folder of Molar's user-side model."""
+    return artifacts.exists(path) and artifacts.read_manifest(path).kind == "molar"
 
 
 def model_folder(path: Path) -> Path:

@@ -21,10 +21,10 @@ from genrec.stages import STAGES
 from tests.tiny_run import invoke, tiny
 
 VERBS = (
-    "quickstart run data cf embed align index train recommend evaluate serve show config doctor "
-    "model"
+    "quickstart run data cf embed align image index train items molar recommend evaluate serve "
+    "show config doctor model"
 ).split()
-# What a run without a bridge makes.
+# What a run makes whose recipe asks for nothing special.
 MADE = [stage.verb for stage in STAGES if not stage.optional]
 
 

@@ -50,8 +50,9 @@ def test_a_package_that_cannot_be_imported_is_broken(monkeypatch):
 def test_a_missing_extra_is_a_note_with_the_install_line(monkeypatch):
     monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
     checks = list(doctor._extras())
-    assert [check.status for check in checks] == ["note"]
+    assert [check.status for check in checks] == ["note", "note"]
     assert checks[0].advice == 'Run `pip install "genrec[text]"`.'
+    assert checks[1].advice == 'Run `pip install "genrec[image]"`.'
     assert healthy(checks)
 
 

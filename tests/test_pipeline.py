@@ -153,6 +153,42 @@ def test_an_input_that_is_not_used_makes_nothing_stale(tmp_path):
     assert ran == ["embed", "index"]
 
 
+MOLAR = ["recommend.models=[sasrec, molar]", "molar.vectors=item_model", "image.path=pictures"]
+
+
+def test_stages_that_few_recipes_ask_for_are_run_for_those_alone(tmp_path):
+    ran, lines = go(tmp_path, *MOLAR)
+    order = ["data", "cf", "embed", "image", "index", "train", "items", "molar"]
+    assert ran == [*order, "recommend", "evaluate"]
+    assert go(tmp_path, *MOLAR)[0] == []
+    assert lines[3] == "image: stale, not made yet"
+    ran, lines = go(tmp_path, *MOLAR, "item_model.batch_size=4", "image.pooling=cls", until="molar")
+    assert ran == ["image", "items", "molar"]
+    assert not any(line.startswith(("recommend", "evaluate")) for line in lines)
+    # Other vectors: what is not read is not made, and another input makes the stage stale.
+    few = ["recommend.models=[molar]", "molar.vectors=text", "molar.alignment_weight=0"]
+    ran, lines = go(tmp_path / "few", *few)
+    assert ran == ["data", "cf", "embed", "index", "train", "molar", "recommend", "evaluate"]
+    ran, lines = go(tmp_path / "few", *few, "molar.alignment_weight=0.1", "cf.dimensions=8")
+    assert ran == ["cf", "index", "molar", "recommend"]
+    assert "molar.alignment_weight was 0.0, is 0.1; it was made without cf" in lines[5]
+    # Pictures that nothing reads are not looked at.
+    assert "image" not in go(tmp_path / "none", "image.path=pictures")[0]
+
+
+def test_pictures_changed_after_they_were_read_make_image_stale(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "1.png").write_bytes(b"x")
+    read = [f"image.path={pictures}", "index.vectors=multimodal"]
+    recipe = parse_recipe("{}", read)
+    assert "image" in go(tmp_path / "run", *read)[0]
+    assert state_of(stage_of("image"), tmp_path / "run", recipe).fresh
+    os.utime(pictures / "1.png", (time.time() + 60, time.time() + 60))
+    state = state_of(stage_of("image"), tmp_path / "run", recipe)
+    assert state.reasons == (f"{pictures} was changed after it was read",)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

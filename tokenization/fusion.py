@@ -1,4 +1,4 @@
-"""The vectors that are quantized: of an item's text, of what users did with it, or of both."""
+"""The vectors that are quantized: of an item's text, its image, what users did with it, or two."""
 
 import json
 import logging
@@ -13,21 +13,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from genrec.embeddings import mapped_file
+from genrec.embeddings.side_by_side import side_by_side
 from genrec.embeddings.table import EmbeddingTable, unit_rows
+from genrec.embeddings.vector_prediction import VectorPrediction
 from genrec.errors import ArtifactError, DataError
-from genrec.tokenization.cf_prediction import CfPrediction, spaced
 
 if TYPE_CHECKING:
     from genrec.tokenization.alignment_training import Alignment
 
-Vectors = Literal["text", "cf", "concatenation", "aligned"]
+Vectors = Literal["text", "cf", "concatenation", "aligned", "multimodal"]
 Table = NDArray[np.float32]
 # The parts of a vector, in the order of its columns.
-_PARTS: dict[Vectors, tuple[Literal["cf", "text"], ...]] = {
+_PARTS: dict[Vectors, tuple[Literal["cf", "image", "text"], ...]] = {
     "text": ("text",),
     "cf": ("cf",),
     "concatenation": ("cf", "text"),
     "aligned": ("cf", "text"),
+    "multimodal": ("image", "text"),
 }
 _VECTORS, _GUESS = "fusion.safetensors", "fusion_guess.safetensors"
 
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class TextGuess(Protocol):
-    """Stands in for the cf vector of an item that has a text only."""
+    """Stands in for the cf or image vector of an item that has a text only."""
 
     def predict(self, text: Table) -> Table:
         """Return float32[m, dc] for float32[m, dt], of length 1; zero where the text is zero."""
@@ -51,11 +53,12 @@ class Fusion:
     """The vectors of the known items, and how to make those of new ones.
 
     Attributes:
-        method: Which parts a vector has: ``text``, ``cf``, or cf then text, each at length 1.
+        method: Which parts a vector has: ``text``, ``cf``, or cf or image then text, each at
+            length 1.
         vectors: float32[n, d], one row an item; may be memory-mapped.
         text_dimensions: Width of the text vectors; none when there were none.
-        guess: What stands in for the cf part of an item that has a text only; none where no cf
-            part is wanted or there were no texts.
+        guess: What stands in for the part before the text, of an item that has a text only; none
+            where no such part is wanted or there were no texts.
         facts: What is worth keeping about the making.
     """
 
@@ -68,7 +71,7 @@ class Fusion:
     def new_items(self, text: Table) -> Table:
         """Return vectors float32[m, d] for items that nobody has chosen yet.
 
-        The cf part is the guess from the text. A text vector that is zero gives a zero vector.
+        The cf or image part is the guess from the text. A zero text vector gives a zero vector.
 
         Args:
             text: float32[m, dt], made by the same encoder as the texts of the known items.
@@ -93,7 +96,7 @@ class Fusion:
             return unit
         guessed = self.guess.predict(unit)
         second = guessed if self.method == "aligned" else unit
-        parts = {"cf": guessed, "text": second}
+        parts = {_PARTS[self.method][0]: guessed, "text": second}
         return np.concatenate([parts[name] for name in _PARTS[self.method]], axis=1)
 
     def save(self, folder: Path) -> None:
@@ -137,7 +140,7 @@ class Fusion:
 
 def _guess(method: Vectors, arrays: dict[str, NDArray[Any]]) -> TextGuess:
     if method != "aligned":
-        return CfPrediction.from_arrays(arrays)
+        return VectorPrediction.from_arrays(arrays)
     # Reading other vectors needs no torch.
     from genrec.tokenization.alignment import ModalityAdaption
 
@@ -145,22 +148,23 @@ def _guess(method: Vectors, arrays: dict[str, NDArray[Any]]) -> TextGuess:
 
 
 def fuse(
-    method: Literal["text", "cf", "concatenation"],
+    method: Literal["text", "cf", "concatenation", "multimodal"],
     tables: Mapping[str, EmbeddingTable],
     *,
     has_events: NDArray[np.bool_] | None = None,
     store: Path | None = None,
 ) -> Fusion:
-    """Put text and cf vectors side by side, each at length 1.
+    """Put text vectors and cf or image vectors side by side, each at length 1.
 
-    An item without a training event has a cf vector that nobody's choice has shaped; where its
-    text is known, what the texts and cf vectors of the others predict stands in for it. An item
-    without text has zeros there.
+    An item without a training event has a cf vector that nobody's choice has shaped, and one
+    without a picture a zero image vector; where its text is known, what the texts of the others
+    predict stands in for it. An item without text has zeros there.
 
     Args:
-        method: ``text``, ``cf`` or ``concatenation`` (cf, then text).
-        tables: ``text`` float32[n, dt], ``cf`` float32[n, dc]. ``cf`` needs the first only for
-            items without events and for new ones.
+        method: ``text``, ``cf``, ``concatenation`` (cf, then text) or ``multimodal`` (image, then
+            text).
+        tables: ``text`` float32[n, dt], ``cf`` float32[n, dc], ``image`` float32[n, di]. ``cf``
+            needs the first only for items without events and for new ones.
         has_events: bool[n], which items occur in the training part; none when all do.
         store: File to keep the vectors in while they are used; they are written and read block
             by block. None holds them in memory.
@@ -178,19 +182,21 @@ def fuse(
         for rows in mapped_file.row_blocks(vectors):
             vectors[rows] = unit_rows(tables[name].vectors[rows])
         return Fusion(method, vectors, None if text is None else vectors.shape[1], facts=facts)
-    cf = tables["cf"].normalised()
-    events = _all_or(has_events, len(cf))
-    learned = spaced(np.flatnonzero(events & text.vectors.any(axis=1)))
-    guess = CfPrediction.fit(unit_rows(text.vectors[learned]), cf[learned])
-    widths = {"cf": cf.shape[1], "text": text.vectors.shape[1]}
-    vectors = _empty(store, len(cf), sum(widths[name] for name in _PARTS[method]))
-    for rows in mapped_file.row_blocks(text.vectors):
-        unit = unit_rows(text.vectors[rows])
-        silent = ~events[rows]
-        cf[rows][silent] = guess.predict(unit[silent])
-        parts = {"cf": cf[rows], "text": unit}
-        vectors[rows] = np.concatenate([parts[name] for name in _PARTS[method]], axis=1)
-    facts = {**_facts(text, has_events), "cf_prediction": guess.facts}
+    # Where only cf is wanted, its text does no more than stand in.
+    first = _PARTS[method][0]
+    facts = _facts(text, has_events)
+    if first == "image":
+        known = np.asarray(tables["image"].vectors.any(axis=1))
+        facts["items_without_image"] = int((~known).sum())
+    else:
+        known = _all_or(has_events, len(text))
+    vectors = _empty(
+        store,
+        len(text),
+        sum(tables[name].vectors.shape[1] for name in _PARTS[method]),
+    )
+    guess = side_by_side(tables[first], text, known, vectors)
+    facts[f"{first}_prediction"] = guess.facts
     return Fusion(method, vectors, text.vectors.shape[1], guess, facts)
 
 

@@ -35,6 +35,7 @@ VECTORS = {
     "cf": "collaborative vectors",
     "concatenation": "text and collaborative vectors side by side",
     "aligned": "text and collaborative vectors brought into agreement",
+    "multimodal": "text and image vectors side by side",
 }
 POLICIES = {
     "nearest_free": "Of items with equal codes, all but the best fitting moved to the nearest free "

@@ -22,7 +22,7 @@ from genrec.tokenization.fusion import Fusion, fuse, fuse_aligned
 from genrec.tokenization.indexer import ItemTables
 
 # Folder of the run and name of the table in it.
-_TABLES = {"cf": "items", "text": "vectors"}
+_TABLES = {"cf": "items", "text": "vectors", "image": "vectors"}
 
 
 def read_vectors(run_folder: Path, section: IndexConfig, items: int) -> dict[str, EmbeddingTable]:

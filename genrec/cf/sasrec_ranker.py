@@ -1,24 +1,20 @@
 """SASRec, plain or aware of transitions, as a recommender: from histories to ranked items."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
 
 from genrec.cf.arrays import read_arrays
 from genrec.cf.request import check_request
 from genrec.cf.sasrec import SasRec
+from genrec.cf.scoring import best_items, length_batches
 from genrec.data.ranking import Ranking
 from genrec.errors import ArtifactError, ConfigError
-
-# Bounds on what one batch holds at once, so that memory does not grow with the data.
-POSITIONS_PER_BATCH = 16_384
-SCORES_PER_BATCH = 2**24
 
 
 class SasRecRanker:
@@ -55,15 +51,10 @@ class SasRecRanker:
         excluded = check_request(histories, k, exclude, self.network.items)
         rankings: dict[int, Ranking] = {}
         self.network.eval()
-        for batch in self._batches(histories):
+        for batch in length_batches(histories, self.network.max_history, self.network.items):
             scores = self.network.scores(self.network.last_states([histories[i] for i in batch]))
-            _forbid(scores, [excluded[i] for i in batch])
-            best, items = scores.topk(min(k, self.network.items))
-            eligible = torch.isfinite(best).sum(dim=1).tolist()
-            items_of, scores_of = items.int().cpu().numpy(), best.cpu().numpy()
-            for row, i in enumerate(batch):
-                count = eligible[row]
-                rankings[i] = Ranking(items_of[row, :count], scores_of[row, :count])
+            found = best_items(scores, k, [excluded[i] for i in batch])
+            rankings.update(zip(batch.tolist(), found, strict=True))
         return [rankings[i] for i in range(len(histories))]
 
     @torch.inference_mode()
@@ -72,7 +63,7 @@ class SasRecRanker:
         width = self.network.item_vectors.embedding_dim
         vectors = np.zeros((len(histories), width), dtype=np.float32)
         self.network.eval()
-        for batch in self._batches(histories):
+        for batch in length_batches(histories, self.network.max_history, self.network.items):
             states = self.network.last_states([histories[i] for i in batch])
             vectors[batch] = states.cpu().numpy()
         return vectors
@@ -81,21 +72,6 @@ class SasRecRanker:
         """Return the vector of each catalogue row, float32[n, d]."""
         weight = self.network.item_vectors.weight[: self.network.items]
         return weight.detach().cpu().numpy().copy()
-
-    def _batches(self, histories: Sequence[NDArray[np.int32]]) -> Iterator[NDArray[np.int64]]:
-        """Yield positions of histories of similar length, so that little is padding."""
-        longest = self.network.max_history
-        lengths = np.asarray([min(len(history), longest) + 1 for history in histories])
-        order = np.argsort(lengths, kind="stable")
-        most = max(1, SCORES_PER_BATCH // self.network.items)
-        start = 0
-        while start < len(order):
-            # The last one taken is the longest, so shrink until its length fits for all.
-            end = min(len(order), start + most)
-            while end - start > 1 and (end - start) * lengths[order[end - 1]] > POSITIONS_PER_BATCH:
-                end = start + (end - start) // 2
-            yield order[start:end]
-            start = end
 
     def save(self, folder: Path) -> None:
         """Write ``NAME.safetensors`` and ``NAME.json`` into the folder."""
@@ -131,10 +107,3 @@ class SasRecRanker:
                 f"{weights} does not fit {path.name} ({error}); run the cf stage again."
             ) from error
         return cls(network.to(device).eval(), name)
-
-
-def _forbid(scores: Tensor, excluded: Sequence[NDArray[np.int32]]) -> None:
-    """Set the scores float32[B, n] of each row's excluded items to minus infinity, in place."""
-    rows = np.repeat(np.arange(len(excluded)), [len(items) for items in excluded])
-    columns = np.concatenate(excluded).astype(np.int64)
-    scores[torch.from_numpy(rows), torch.from_numpy(columns)] = float("-inf")

@@ -1,6 +1,5 @@
 """Texts to vectors with a sentence-transformers model."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from genrec.artifacts import sha256_of
+from genrec.embeddings.model_folder import folder_digest, model_folder
 from genrec.errors import ConfigError, DependencyError
-
-# Weights in formats that run code when they are read are not even fetched.
-_NOT_FETCHED = [
-    "*.bin",
-    "*.pt",
-    "*.pth",
-    "*.ckpt",
-    "*.pkl",
-    "*.h5",
-    "*.msgpack",
-    "*.ot",
-    "*.onnx",
-    "*.py",
-    "onnx/*",
-    "openvino/*",
-]
 
 
 def encode_sentences(
@@ -60,7 +43,7 @@ def encode_sentences(
             its weights are not safetensors.
         DependencyError: When sentence-transformers is missing or the hub cannot be reached.
     """
-    folder, encoder, version = _load(model, revision, device, dtype, quiet)
+    folder, encoder, version = load_sentence_model(model, revision, device, dtype, quiet)
     vectors = encoder.encode(
         texts,
         prompt=prompt,
@@ -72,7 +55,7 @@ def encode_sentences(
     facts = {
         "model": model,
         "revision": None if Path(str(model)).is_dir() else revision,
-        "weights_digest": _digest(folder),
+        "weights_digest": folder_digest(folder),
         "prompt": prompt,
         "dimensions": int(vectors.shape[1]),
         "max_tokens": encoder.max_seq_length,
@@ -82,20 +65,33 @@ def encode_sentences(
     return vectors.astype(np.float32), facts
 
 
-def _load(
-    model: str | None, revision: str | None, device: str, dtype: torch.dtype, quiet: bool
+def load_sentence_model(
+    model: str | None,
+    revision: str | None,
+    device: str,
+    dtype: torch.dtype,
+    quiet: bool,
+    *,
+    section: str = "embed",
 ) -> tuple[Path, Any, str]:
-    """Return the model's folder, the model, and the version of the package that reads it."""
+    """Return the model's folder, the model, and the version of the package that reads it.
+
+    Raises:
+        ConfigError: As ``encode_sentences``.
+        DependencyError: As ``encode_sentences``.
+    """
     try:
         import sentence_transformers
         from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
+        other = "tfidf" if section == "embed" else "vision"
         raise DependencyError(
-            "embed.method is sentence_transformer, but the package sentence-transformers is not "
-            'installed. Install it: pip install "genrec[text]"; or set embed.method: tfidf.'
+            f"{section}.method is sentence_transformer, but the package sentence-transformers is "
+            f'not installed. Install it: pip install "genrec[text]"; or set {section}.method: '
+            f"{other}."
         ) from error
 
-    folder = model_folder(model, revision)
+    folder = model_folder(model, revision, section=section)
     if quiet:
         disable_progress_bar()
     try:
@@ -108,70 +104,8 @@ def _load(
         )
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{folder} cannot be loaded as a sentence-transformers model ({error}); embed.model "
-            "must be a folder with config.json, a tokenizer and model.safetensors."
+            f"{folder} cannot be loaded as a sentence-transformers model ({error}); "
+            f"{section}.model must be a folder with config.json, a tokenizer and model.safetensors."
         ) from error
     encoder.eval()
     return folder, encoder, sentence_transformers.__version__
-
-
-def model_folder(model: str | None, revision: str | None) -> Path:
-    """Return the local folder of a model, fetched from the hub where it is an id.
-
-    Raises:
-        ConfigError: When no model is named, a hub id has no revision, or weights are not
-            safetensors.
-        DependencyError: When the hub id is neither reachable nor in the cache.
-    """
-    if model is None:
-        raise ConfigError(
-            "embed.method is sentence_transformer, but embed.model is not set; give a model "
-            "folder or a hub id with embed.revision."
-        )
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        folder = _fetch(model, revision)
-    executable = [
-        path
-        for path in sorted(folder.rglob("pytorch_model*.bin"))
-        if not list(path.parent.glob("*.safetensors"))
-    ]
-    if executable:
-        raise ConfigError(
-            f"{executable[0]} is of a kind that can run code when it is read, so genrec does not "
-            "read it; use a model that is saved as safetensors."
-        )
-    if not list(folder.rglob("*.safetensors")):
-        raise ConfigError(
-            f"{folder} holds no *.safetensors file; embed.model must be the folder of a "
-            "sentence-transformers model or a hub id."
-        )
-    return folder
-
-
-def _fetch(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    if revision is None:
-        raise ConfigError(
-            f"embed.model {model!r} is not a folder here, so it is taken as a hub id, and a hub id "
-            "needs embed.revision (the commit of the model), or the vectors could not be made "
-            "again."
-        )
-    try:
-        return Path(snapshot_download(model, revision=revision, ignore_patterns=_NOT_FETCHED))
-    except (OSError, ValueError) as error:
-        raise DependencyError(
-            f"the model {model!r} at revision {revision!r} is not in the cache and cannot be "
-            f"fetched from the hub ({error}). Without a network: copy the model's folder to this "
-            "machine and set embed.model to its path."
-        ) from error
-
-
-def _digest(folder: Path) -> str:
-    """Return one sha256 over the names and contents of the model's weights and settings."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in {".safetensors", ".json", ".txt", ".model"} and path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()

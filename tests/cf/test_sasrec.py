@@ -82,8 +82,8 @@ def test_heads_must_share_the_width():
 
 def test_ranking_equals_sorting_all_scores(monkeypatch):
     # Small bounds, so that several batches are needed.
-    monkeypatch.setattr("genrec.cf.sasrec_ranker.POSITIONS_PER_BATCH", 12)
-    monkeypatch.setattr("genrec.cf.sasrec_ranker.SCORES_PER_BATCH", 90)
+    monkeypatch.setattr("genrec.cf.scoring.POSITIONS_PER_BATCH", 12)
+    monkeypatch.setattr("genrec.cf.scoring.SCORES_PER_BATCH", 90)
     model = network()
     generator = np.random.default_rng(0)
     histories = arrays(*(generator.integers(0, 30, size=size) for size in (3, 0, 9, 1, 5, 2, 6)))

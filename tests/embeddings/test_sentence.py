@@ -6,7 +6,8 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from genrec.config import EmbedConfig, Recipe
-from genrec.embeddings.sentence import encode_sentences, model_folder
+from genrec.embeddings.model_folder import model_folder
+from genrec.embeddings.sentence import encode_sentences
 from genrec.embeddings.table import EmbeddingTable
 from genrec.embeddings.text import embed_texts, run
 from genrec.errors import ConfigError, DependencyError

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from genrec.embeddings import mapped_file
+from genrec.embeddings.side_by_side import multimodal_vectors
 from genrec.embeddings.table import EmbeddingTable
+from genrec.embeddings.vector_prediction import VectorPrediction
 from genrec.errors import ArtifactError, DataError
 from genrec.tokenization.alignment import ModalityAdaption
 from genrec.tokenization.alignment_training import Alignment
-from genrec.tokenization.cf_prediction import CfPrediction
 from genrec.tokenization.fusion import Fusion, fuse, fuse_aligned
 
 N, TEXT, CF = 30, 6, 4
@@ -69,11 +70,45 @@ def test_parts_have_length_one_and_cf_stands_first(tables, alignment):
         np.testing.assert_allclose(fusion.vectors, expected[method], rtol=1e-5, atol=1e-6)
 
 
+def test_pictures_stand_beside_texts_and_a_missing_one_is_guessed(tables, tmp_path):
+    image = table(N, 5, 4, scale=9).vectors.copy()
+    image[[2, 7]] = 0
+    given = {"text": tables["text"], "image": EmbeddingTable(image, {})}
+    fusion = fuse("multimodal", given)
+    text, known = unit(tables["text"].vectors), np.delete(np.arange(N), [2, 7])
+    guess = VectorPrediction.fit(text[known], unit(image[known]))
+    expected = np.zeros((N, 5), np.float32)
+    expected[known], expected[[2, 7]] = unit(image[known]), guess.predict(text[[2, 7]])
+    np.testing.assert_allclose(fusion.vectors, np.hstack([expected, text]), rtol=1e-5, atol=1e-6)
+    assert fusion.facts["items_without_image"] == 2
+    # A new item has no picture yet.
+    new = fusion.new_items(tables["text"].vectors[2:3])
+    np.testing.assert_allclose(new, fusion.vectors[2:3], rtol=1e-5, atol=1e-6)
+    fusion.save(tmp_path)
+    again = Fusion.load(tmp_path)
+    np.testing.assert_array_equal(again.vectors, fusion.vectors)
+    np.testing.assert_array_equal(again.new_items(tables["text"].vectors[2:3]), new)
+    np.testing.assert_allclose(
+        multimodal_vectors(given["text"], given["image"])[0], fusion.vectors, atol=1e-7
+    )
+    with pytest.raises(DataError, match="the image vectors are needed"):
+        fuse("multimodal", tables)
+
+
+def test_an_item_with_a_picture_and_no_text_has_zeros_there(tables):
+    given = without({"text": tables["text"], "image": table(N, 5, 4)}, "text", [3])
+    vectors = fuse("multimodal", given).vectors
+    np.testing.assert_allclose(vectors[3, :5], unit(given["image"].vectors)[3], atol=1e-6)
+    assert not vectors[3, 5:].any()
+
+
 def test_a_new_item_with_a_known_text_gets_the_text_part_of_that_item(tables, alignment):
     new = 7 * tables["text"].vectors[3:5]
     made = every_method(tables, alignment)
     text = unit(tables["text"].vectors[3:5])
-    guess = CfPrediction.fit(unit(tables["text"].vectors), tables["cf"].normalised()).predict(text)
+    guess = VectorPrediction.fit(unit(tables["text"].vectors), tables["cf"].normalised()).predict(
+        text
+    )
     adapted = made["aligned"].vectors[3:5, CF:]
     expected = {
         "text": text,

@@ -3,8 +3,8 @@ import pytest
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
-from genrec.tokenization import cf_prediction
-from genrec.tokenization.cf_prediction import PENALTIES, CfPrediction
+from genrec.embeddings import vector_prediction
+from genrec.embeddings.vector_prediction import PENALTIES, VectorPrediction
 
 
 def unit(x):
@@ -35,7 +35,7 @@ def test_agrees_with_ridge_regression_at_the_penalty_that_is_best_held_out(noise
             fitted = solution(text[fold != part], cf[fold != part], penalty)
             held_out.append((unit(text[fold == part] @ fitted) * cf[fold == part]).sum(axis=1))
         cosines.append(np.concatenate(held_out).mean())
-    prediction = CfPrediction.fit(text, cf)
+    prediction = VectorPrediction.fit(text, cf)
     assert prediction.facts["penalty"] == PENALTIES[int(np.argmax(cosines))]
     assert prediction.facts["held_out_cosine"] == pytest.approx(max(cosines), abs=1e-4)
     expected = solution(text, cf, prediction.facts["penalty"])
@@ -44,27 +44,27 @@ def test_agrees_with_ridge_regression_at_the_penalty_that_is_best_held_out(noise
 
 
 def test_more_noise_asks_for_a_larger_penalty():
-    clear, noisy = (CfPrediction.fit(*world(noise=noise)).facts for noise in (0.01, 5.0))
+    clear, noisy = (VectorPrediction.fit(*world(noise=noise)).facts for noise in (0.01, 5.0))
     assert clear["penalty"] < noisy["penalty"]
     assert noisy["held_out_cosine"] < 0.5 < 0.95 < clear["held_out_cosine"]
 
 
 def test_what_was_learned_says_something_of_items_never_seen():
     text, cf = world(400)
-    prediction = CfPrediction.fit(text[:300], cf[:300])
+    prediction = VectorPrediction.fit(text[:300], cf[:300])
     assert (prediction.predict(text[300:]) * cf[300:]).sum(axis=1).mean() > 0.8
 
 
 def test_an_item_without_text_gets_zero():
     text, cf = world()
-    guess = CfPrediction.fit(text, cf).predict(np.zeros((1, 6), dtype=np.float32))
+    guess = VectorPrediction.fit(text, cf).predict(np.zeros((1, 6), dtype=np.float32))
     np.testing.assert_array_equal(guess, np.zeros((1, 4)))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_a_handful_of_items_is_no_error(n):
     text, cf = world(2)
-    prediction = CfPrediction.fit(text[:n], cf[:n])
+    prediction = VectorPrediction.fit(text[:n], cf[:n])
     guess = prediction.predict(text)
     assert np.isfinite(guess).all()
     assert prediction.facts["items"] == n
@@ -74,12 +74,12 @@ def test_a_handful_of_items_is_no_error(n):
 
 
 def test_of_very_many_items_evenly_spaced_ones_are_learned_from(monkeypatch):
-    monkeypatch.setattr(cf_prediction, "MOST_ITEMS", 100)
+    monkeypatch.setattr(vector_prediction, "MOST_ITEMS", 100)
     rows = np.arange(1000, 1201)
-    chosen = cf_prediction.spaced(rows)
+    chosen = vector_prediction.spaced(rows)
     assert chosen.tolist() == [1000 + int(201 * i / 100) for i in range(100)]
     assert chosen[-1] == 1198
-    assert cf_prediction.spaced(rows[:100]).tolist() == rows[:100].tolist()
+    assert vector_prediction.spaced(rows[:100]).tolist() == rows[:100].tolist()
 
 
 def test_the_number_of_threads_plays_no_part():
@@ -88,5 +88,5 @@ def test_the_number_of_threads_plays_no_part():
     weights = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            weights.append(CfPrediction.fit(text, cf).weights)
+            weights.append(VectorPrediction.fit(text, cf).weights)
     np.testing.assert_array_equal(*weights)

@@ -1,4 +1,4 @@
-"""A guess at the cf vector of an item that nobody has chosen yet, from its text."""
+"""A guess at a vector that an item lacks, its cf or image vector, from its text."""
 
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -28,8 +28,8 @@ def spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class CfPrediction:
-    """A linear map from text vectors to the direction of cf vectors.
+class VectorPrediction:
+    """A linear map from text vectors to the direction of others, called cf vectors below.
 
     Ridge regression without intercept, both sides at length 1: ``W`` minimises
     ``|T W - C|^2 + penalty |W|^2`` over the known items. The penalty is the one with the highest

@@ -1,0 +1,197 @@
+"""Training the user-side model: losses against written-out arithmetic, and what is learned."""
+
+import numpy as np
+import pytest
+import torch
+
+from genrec.cf.graph_ranker import GraphRanker
+from genrec.cf.sasrec import SasRec
+from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.validation import validate
+from genrec.data.histories import from_lists
+from genrec.errors import ConfigError, DataError
+from genrec.model.user_body import body_from_scratch
+from genrec.model.user_model import UserModel
+from genrec.model.user_ranker import UserRanker
+from genrec.training import frozen_users, user_training
+from genrec.training.frozen_users import FrozenUsers
+from genrec.training.post_alignment import PostAlignment
+from genrec.training.user_training import UserSchedule, best_epoch, newest_items, train_users
+
+N, HIDDEN = 10, 16
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    items = np.random.default_rng(0).normal(size=(N, 8)).astype(np.float32)
+    body = body_from_scratch(hidden=HIDDEN, layers=1, heads=2, feed_forward=32, max_tokens=32)
+    return UserModel(body, items, hidden=HIDDEN, max_history=5)
+
+
+def rows(*items):
+    return np.asarray(items, dtype=np.int32)
+
+
+SEQUENCES = [rows(0, 1, 2, 3), rows(4, 5), rows(7, 6, 5)]
+
+
+def trainer(model, loss="cross_entropy", candidates=None, frozen=None, alignment=None, weight=0.1):
+    chosen = np.ones(N, dtype=bool) if candidates is None else candidates
+    schedule = UserSchedule(loss=loss, alignment_weight=weight)
+    return user_training._Trainer(model, schedule, chosen, frozen, alignment)
+
+
+def states_and_targets(model):
+    """Every beginning alone: the slow way."""
+    beginnings = [
+        (sequence[:t], sequence[t]) for sequence in SEQUENCES for t in range(len(sequence))
+    ]
+    users = torch.cat([model.last_states([history]) for history, _ in beginnings])
+    return users, [int(target) for _, target in beginnings]
+
+
+def gradients(model):
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("at_once", [2**24, 30])
+def test_the_loss_and_its_gradient_are_those_of_each_beginning(at_once, monkeypatch):
+    monkeypatch.setattr(user_training, "LOGITS_AT_ONCE", at_once)
+    model = network()
+    candidates = np.ones(N, dtype=bool)
+    candidates[[8, 9]] = False
+    users, targets = states_and_targets(model)
+    scores = users @ model.item_vectors()[:8].T
+    expected = torch.nn.functional.cross_entropy(scores, torch.tensor(targets))
+    torch.autograd.backward(expected)
+    wanted = gradients(model)
+    model.zero_grad()
+    one = trainer(model, candidates=candidates)
+    kept = []
+    monkeypatch.setattr(one.optimizer, "step", lambda: kept.append(gradients(model)))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
+    total, aligned = one._step(SEQUENCES, np.arange(3), rows(0, 1, 2))
+    assert total / len(targets) == pytest.approx(expected.item(), rel=1e-5)
+    assert aligned == 0
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(kept[0][name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_the_pointwise_loss_has_one_drawn_item_a_target(monkeypatch):
+    model = network()
+    users, targets = states_and_targets(model)
+    draw = torch.tensor([9, 1, 3, 4, 4, 2, 7, 0, 8])
+    monkeypatch.setattr(torch, "randint", lambda *_: draw)
+    items = model.item_vectors()
+    expected = 0.0
+    for user, target, other in zip(users, targets, draw.tolist(), strict=True):
+        expected -= torch.log(torch.sigmoid(user @ items[target])).item()
+        if other != target:
+            expected -= torch.log(1 - torch.sigmoid(user @ items[other])).item()
+    assert trainer(model, "bce")._step(SEQUENCES, np.arange(3), rows(0, 1, 2))[0] == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def sasrec():
+    torch.manual_seed(3)
+    return SasRecRanker(SasRec(N, dimensions=8, layers=1, heads=2, max_history=5))
+
+
+def graph():
+    items = np.random.default_rng(1).normal(size=(2, N, 4)).astype(np.float32)
+    return GraphRanker("lightgcn", items[0], items[1])
+
+
+@pytest.mark.parametrize("at_once", [4, 100])
+@pytest.mark.parametrize("make", [sasrec, graph])
+def test_frozen_users_are_the_vectors_after_each_beginning(make, at_once, monkeypatch):
+    model = make()
+    monkeypatch.setattr(frozen_users, "AT_ONCE", at_once)
+    frozen = FrozenUsers(model, SEQUENCES)
+    expected = np.concatenate(
+        [model.user_vectors([s[:t] for t in range(len(s))]) for s in SEQUENCES]
+    )
+    np.testing.assert_allclose(frozen.states([0, 1, 2]).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(frozen.states([2, 0])[:3].numpy(), expected[6:], atol=1e-5)
+    assert frozen.dimensions == expected.shape[1]
+
+
+def test_the_alignment_reads_states_and_frozen_users_of_the_same_beginnings(monkeypatch):
+    model, frozen = network(), FrozenUsers(sasrec(), SEQUENCES)
+    alignment = PostAlignment(HIDDEN, frozen.dimensions, temperature=0.2)
+    users, _ = states_and_targets(model)
+    owner = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    expected = alignment(users, frozen.states([0, 1, 2]), owner).item()
+    one = trainer(model, frozen=frozen, alignment=alignment)
+    assert one._step(SEQUENCES, np.arange(3), rows(0, 1, 2))[1] / 9 == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert any("alignment" in name for name in one.trained)
+
+
+def circle(users=40, length=6):
+    starts = np.random.default_rng(0).integers(0, N, users)
+    return [((start + np.arange(length)) % N).astype(np.int32) for start in starts]
+
+
+def held_out():
+    return from_lists([(s + 0)[1:5] for s in circle()], target=np.asarray([s[5] for s in circle()]))
+
+
+FAST = UserSchedule(epochs=25, patience=25, batch_items=60, learning_rate=1e-2)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_it_learns_a_circle(loss):
+    model = network()
+    schedule = UserSchedule(**{**FAST.__dict__, "loss": loss})
+    log = train_users(model, from_lists(circle()), held_out(), np.ones(N, dtype=bool), schedule)
+    measured = validate(UserRanker(model.eval()), held_out())
+    assert measured[1] > 0.95
+    assert measured[1] == pytest.approx(log[best_epoch(log) - 1].ndcg_at_10)
+    assert log[-1].alignment is None
+
+
+def test_aligned_users_agree_more_with_the_frozen_model():
+    sequences = from_lists(circle())
+    frozen = FrozenUsers(sasrec(), newest_items(sequences, 5))
+    told = {}
+    for weight in (0.0, 1.0):
+        model = network()
+        alignment = PostAlignment(HIDDEN, frozen.dimensions)
+        schedule = UserSchedule(**{**FAST.__dict__, "alignment_weight": weight, "epochs": 10})
+        log = train_users(
+            model, sequences, held_out(), np.ones(N, dtype=bool), schedule,
+            frozen=frozen, alignment=alignment,
+        )  # fmt: skip
+        told[weight] = log[-1].alignment
+        assert log[-1].loss < log[0].loss
+    assert told[1.0] < told[0.0]
+
+
+def test_items_nobody_chose_are_no_wrong_answers():
+    model = network()
+    candidates = np.ones(N, dtype=bool)
+    candidates[9] = False
+    sequences = from_lists([s[s != 9] for s in circle()])
+    before = model.item_vectors()[9].detach()
+    assert sequences.items.max() == 8
+    train_users(model, sequences, from_lists([]), candidates, FAST)
+    assert torch.isfinite(model.item_vectors()[9]).all()
+    assert not torch.equal(before, model.item_vectors()[9])
+
+
+def test_what_cannot_be_learned_is_refused():
+    model = network()
+    everything = np.ones(N, dtype=bool)
+    with pytest.raises(DataError, match="no training event"):
+        train_users(model, from_lists([]), from_lists([]), everything, FAST)
+    with torch.no_grad():
+        model.answer.weight.fill_(float("nan"))
+    with pytest.raises(ConfigError, match=r"epoch 1; lower molar.learning_rate \(now 0.01\)"):
+        train_users(model, from_lists(circle()), from_lists([]), everything, FAST)

@@ -1,0 +1,154 @@
+"""Tuning Molar's item-side model on its tasks."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genrec.cf.progress import training_progress
+from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
+from genrec.errors import ConfigError
+from genrec.model.item_reader import ItemReader
+from genrec.training.item_tasks import ItemExample
+
+logger = logging.getLogger(__name__)
+
+# Steps between two writes of the checkpoint, and between two entries of the log.
+EVERY = 100
+
+
+@dataclass(frozen=True)
+class ItemSchedule:
+    """How long and how fast to tune.
+
+    Attributes:
+        epochs: Passes over the examples.
+        batch_size: Examples in a step.
+        learning_rate: Peak step size of AdamW.
+        warmup: Share of the steps in which it rises; then it falls by a cosine to zero.
+        seed: Seed of order and dropout.
+    """
+
+    epochs: int = 1
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    warmup: float = 0.05
+    seed: int = 42
+
+
+def tune_items(
+    reader: ItemReader,
+    examples: Sequence[ItemExample],
+    schedule: ItemSchedule,
+    *,
+    checkpoint: Checkpoint | None = None,
+    quiet: bool = True,
+) -> list[dict[str, Any]]:
+    """Tune the parameters of the reader's model that require gradients, in place.
+
+    Args:
+        reader: The model and how it reads.
+        examples: Of all tasks; they are mixed.
+        schedule: How long and how fast.
+        checkpoint: Where to save now and then, and to go on from.
+        quiet: No progress bar.
+
+    Returns:
+        One entry every hundred steps: the step, and the mean loss of each task since the last.
+
+    Raises:
+        ConfigError: When the loss is no longer finite; the last good checkpoint stays.
+    """
+    trained = {name: p for name, p in reader.model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate)
+    steps = schedule.epochs * math.ceil(len(examples) / schedule.batch_size)
+    log: list[dict[str, Any]] = []
+    done = 0
+    state = checkpoint.load() if checkpoint is not None else None
+    if state is not None:
+        with torch.no_grad():
+            for name, value in state.weights.items():
+                trained[name].copy_(value)
+        unpack_optimizer(optimizer, state.optimizer)
+        log, done = state.log, int(state.log[-1]["step"])
+        logger.info("the item-side model goes on after step %d", done)
+    losses: dict[str, list[float]] = {}
+    reader.model.train()
+    with training_progress(quiet) as progress:
+        task = progress.add_task("item model", total=steps, completed=done)
+        for step in range(done, steps):
+            batch = _batch(examples, schedule, step)
+            for example, loss in zip(
+                batch, _step(reader, batch, optimizer, trained, schedule, step, steps), strict=True
+            ):
+                losses.setdefault(example.task, []).append(loss)
+            if (step + 1) % EVERY == 0 or step + 1 == steps:
+                log.append({"step": step + 1, **{k: float(np.mean(v)) for k, v in losses.items()}})
+                losses = {}
+                _save(checkpoint, trained, optimizer, log)
+            progress.update(task, advance=1)
+    reader.model.eval()
+    return log
+
+
+def _batch(examples: Sequence[ItemExample], schedule: ItemSchedule, step: int) -> list[ItemExample]:
+    """Return the examples of a step; each epoch has an order of its own."""
+    a_pass = math.ceil(len(examples) / schedule.batch_size)
+    epoch, place = divmod(step, a_pass)
+    order = np.random.default_rng([schedule.seed, epoch]).permutation(len(examples))
+    start = place * schedule.batch_size
+    return [examples[row] for row in order[start : start + schedule.batch_size]]
+
+
+def _step(
+    reader: ItemReader,
+    batch: Sequence[ItemExample],
+    optimizer: torch.optim.Optimizer,
+    trained: dict[str, nn.Parameter],
+    schedule: ItemSchedule,
+    step: int,
+    steps: int,
+) -> list[float]:
+    """Learn from one batch; return the loss of each example."""
+    # Drawn from seed and step alone, so that a resumed training sees the same numbers.
+    torch.manual_seed(int(np.random.SeedSequence([schedule.seed, step]).generate_state(1)[0]))
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.learning_rate * _share(step, steps, schedule.warmup)
+    optimizer.zero_grad()
+    losses: Tensor = reader.loss([reader.encode(each.given, each.answer) for each in batch])
+    if not torch.isfinite(losses).all():
+        bad = sorted({b.task for b, loss in zip(batch, losses, strict=True) if not loss.isfinite()})
+        raise ConfigError(
+            f"The loss of the item-side model is no longer finite at step {step + 1} of {steps} "
+            f"(task {', '.join(bad)}); lower item_model.learning_rate (now "
+            f"{schedule.learning_rate}). The last good checkpoint is kept."
+        )
+    torch.autograd.backward(losses.mean())
+    nn.utils.clip_grad_norm_(trained.values(), 1.0)
+    optimizer.step()
+    return [float(loss) for loss in losses.detach()]
+
+
+def _share(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the peak step size at a step."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def _save(
+    checkpoint: Checkpoint | None,
+    trained: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    log: list[dict[str, Any]],
+) -> None:
+    if checkpoint is None:
+        return
+    weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    checkpoint.save(State(weights, {}, {}, pack_optimizer(optimizer), log))
