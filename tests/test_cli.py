@@ -193,7 +193,7 @@ def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_pa
     assert result.exit_code == 0
     assert seen == {
         "path": tmp_path, "device": "auto", "dtype": "auto", "engine": "torch", "beam": 7,
-        "new_item_weight": 2.0, "score": "exact",
+        "new_item_weight": 2.0, "score": "exact", "dense_weight": None,
         "histories": [["i2", "zz"]], "k": 3, "exclude_seen": False,
     }  # fmt: skip
     assert "Tea [green]" in result.stdout and "-0.5000" in result.stdout
