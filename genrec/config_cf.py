@@ -8,7 +8,7 @@ class TransitionSasRecConfig(Section):
 
     query_window: int = setting(3, "Newest items whose mean is the long query.", "items", ge=1)
     long_share: float = setting(
-        0.5, "Share of the long query in the attention; 0 leaves it out.", "fraction", ge=0, le=1
+        0.2, "Share of the long query in the attention; 0 leaves it out.", "fraction", ge=0, le=1
     )
     distillation_weight: float = setting(
         0.1,
