@@ -71,9 +71,12 @@ def test_a_digest_follows_the_settings_that_matter():
 
     before = digests(PLAN)
     assert before == {row: PLAN.job("beauty", "standard", row, 43).digest for row in PLAN.rows}
-    trained = digests(changed_plan(rows__stream__recipe__train__epochs=31))
+    trained = digests(changed_plan(rows__stream__recipe__train__learning_rate=1e-3))
     moved = {row for row in before if before[row] != trained[row]}
-    assert moved == {"stream", "stream-teacher", "stream-text"}
+    assert moved == {
+        "stream", "stream-teacher", "stream-text", "stream-bridge", "stream-dense", "dense-alone",
+        "codes-of-dense", "stream-distilled",
+    }  # fmt: skip
     graphs = digests(changed_plan(sets__beauty__recipe__cf={**PLAN.sets["beauty"].recipe["cf"],
                                                             "graph": {"layers": 2}}))  # fmt: skip
     assert {row for row in before if before[row] != graphs[row]} == {"lightgcn"}
