@@ -72,7 +72,8 @@ class DenseLearner(nn.Module):
             soft: float32[P, n], a teacher's distribution; None for none.
             share: Part of the loss that is the teacher's.
         """
-        logits = (self.user(states) @ self.items().T).float()
+        # A language model in half precision gives states in it, whatever the trainer casts.
+        logits = (self.user(states.to(self.user.weight.dtype)) @ self.items().T).float()
         loss = functional.cross_entropy(logits, self.place[answers])
         if soft is None:
             return loss

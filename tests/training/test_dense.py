@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from genrec import artifacts
+from genrec.cf import fit
+from genrec.config import Recipe
 from genrec.data.ranking import Ranking
 from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
 from genrec.embeddings.table import EmbeddingTable
@@ -20,7 +22,7 @@ from genrec.training import train
 from genrec.training.dense import DenseLearner
 from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
 from tests.training.test_train import run_child
-from tests.training.world import RUNTIME, make_run, recipe
+from tests.training.world import RUNTIME, make_run, recipe, tiny_language_model
 
 CPU = torch.device("cpu")
 
@@ -167,3 +169,52 @@ def test_save_and_load(tmp_path):
     torch.testing.assert_close(again.log_probabilities(states), dense.log_probabilities(states))
     sums = dense.log_probabilities(states).exp().sum(1)
     torch.testing.assert_close(sums, torch.ones(5))
+
+
+TAUGHT = {"teacher_weight": 0.5, "alignment_weight": 0.1, "vectors": None, "weight": 1.0}
+
+
+def test_a_teacher_and_its_user_vectors_are_learned_from(tmp_path, cycle_dataset, small_index):
+    run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    settings = Recipe(cf={"epochs": 2, "dimensions": 8, "heads": 1, "layers": 1})
+    fit.run(run, settings, RUNTIME)
+    folder = train.run(run, recipe(dense=TAUGHT, epochs=4), RUNTIME)
+    told = [
+        entry
+        for entry in json.loads((folder / "training.json").read_text())
+        if "loss_alignment" in entry
+    ]
+    assert told
+    for entry in told:
+        parts = entry["loss_codes"] + entry["loss_dense"] + entry["loss_alignment"]
+        assert entry["loss"] == pytest.approx(parts, rel=1e-4)
+    assert GenerativeModel.load(folder, device=CPU).dense.items.shape == (len(small_index), 64)
+    with pytest.raises(ConfigError, match="streams only"):
+        words = str(tiny_language_model(tmp_path, small_index))
+        tuned = {"form": "instruction", "language_model": words}
+        train.run(run, recipe(dense=TAUGHT, **tuned), RUNTIME)
+
+
+@pytest.mark.parametrize("form", ["stream", "instruction"])
+def test_a_pretrained_model_gets_a_dense_side_too(tmp_path, cycle_dataset, small_index, form):
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    tuned = {"form": form, "language_model": str(tiny_language_model(tmp_path, small_index))}
+    folder = train.run(run, recipe(**DENSE, **tuned, epochs=3), RUNTIME)
+    model = GenerativeModel.load(folder, device=CPU)
+    figures = [
+        entry["eval_ndcg@10"]
+        for entry in json.loads((folder / "training.json").read_text())
+        if "eval_ndcg@10" in entry
+    ]
+    histories = [cycle_dataset.histories("validation")[row] for row in range(60)]
+    rankings = HybridRanker(model, beam=10, batch_size=64).rank(histories, 10, exclude=histories)
+    served = Figures.of(rankings, cycle_dataset.histories("validation").target)
+    assert served.ndcg == pytest.approx(max(figures), abs=1e-6)
+
+
+def test_rewards_and_tasks_do_not_go_with_a_dense_side(tmp_path, cycle_dataset, small_index):
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    with pytest.raises(ConfigError, match="rewards are learned"):
+        train.run(run, recipe(**DENSE, reinforcement={"steps": 1}), RUNTIME)
+    with pytest.raises(ConfigError, match="tokens of their answers"):
+        train.run(run, recipe(**DENSE, tasks=[{"name": "stream", "weight": 1.0}]), RUNTIME)
