@@ -209,7 +209,8 @@ def test_a_pretrained_model_gets_a_dense_side_too(tmp_path, cycle_dataset, small
     histories = [cycle_dataset.histories("validation")[row] for row in range(60)]
     rankings = HybridRanker(model, beam=10, batch_size=64).rank(histories, 10, exclude=histories)
     served = Figures.of(rankings, cycle_dataset.histories("validation").target)
-    assert served.ndcg == pytest.approx(max(figures), abs=1e-6)
+    # Merging rounds the adapters to half precision once.
+    assert served.ndcg == pytest.approx(max(figures), abs=0.02)
 
 
 def test_rewards_and_tasks_do_not_go_with_a_dense_side(tmp_path, cycle_dataset, small_index):
