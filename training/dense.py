@@ -82,18 +82,20 @@ class DenseLearner(nn.Module):
         return torch.lerp(loss, functional.cross_entropy(logits, known), share)
 
     @torch.no_grad()
-    def served(self, weight: float) -> DenseSide:
+    def served(self, weight: float, cf_share: float) -> DenseSide:
         """Return the dense side as it is now.
 
         Args:
             weight: Its share in the sum with the generative side.
+            cf_share: Share of the collaborative model of a bridge in it.
         """
         own = self.own.weight.new_zeros(len(self.place), self.own.embedding_dim)
         own[self.known] = self.own.weight
         if self.projection is not None:
             own += self.projection(self.given)
         user = self.user
-        return DenseSide(own, user.weight.detach().clone(), user.bias.detach().clone(), weight)
+        map_ = (user.weight.detach().clone(), user.bias.detach().clone())
+        return DenseSide(own, *map_, weight=weight, cf_share=cf_share)
 
 
 @dataclass(frozen=True)
