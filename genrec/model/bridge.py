@@ -23,7 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from genrec.cf.user_states import UserModel, load_named, states_on_the_way, width_of
+from genrec.cf.user_states import (
+    UserModel,
+    item_log_probabilities,
+    load_named,
+    states_on_the_way,
+    width_of,
+)
 from genrec.errors import ConfigError
 from genrec.model.projection import Projection
 from genrec.model.prompts import Prompts
@@ -77,6 +83,22 @@ class Bridge:
             states[np.append(0, (each >= 0).cumsum())]
             for each, states in zip(rows, states_on_the_way(model, known), strict=True)
         ]
+
+    def log_probabilities(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Return what the collaborative model thinks of each item, float32[B, n].
+
+        NaN stands for items that came after it, of which it thinks nothing.
+
+        Args:
+            histories: Catalogue rows, oldest first.
+        """
+        if self.user_model is None:
+            raise ValueError("this bridge has no users.")
+        own = [self.rows[history].astype(np.int32) for history in histories]
+        known = item_log_probabilities(self.user_model, [each[each >= 0] for each in own])
+        rows = torch.from_numpy(self.rows).to(known.device)
+        found = known[:, rows.clamp(min=0)]
+        return found.masked_fill(rows < 0, torch.nan)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write soft tokens and the collaborative model; return what ``load`` has to be told."""
