@@ -31,7 +31,7 @@ def read_vectors(run_folder: Path, section: IndexConfig, items: int) -> dict[str
     Raises:
         ArtifactError: When a folder is missing, damaged or was made from another dataset.
     """
-    return {name: _table(run_folder, name, items) for name in section.vectors_read}
+    return {name: _table(run_folder, name, items) for name in ("cf", "text")}
 
 
 def _table(run_folder: Path, name: str, items: int) -> EmbeddingTable:
@@ -94,7 +94,7 @@ def checkpoint_folder(run_folder: Path) -> Path:
 
 
 def _identity(run_folder: Path, config: AlignmentConfig, seed: int) -> dict[str, Any]:
-    digests = {name: artifacts.read_manifest(run_folder / name).digest for name in _TABLES}
+    digests = {name: artifacts.read_manifest(run_folder / name).digest for name in ("cf", "text")}
     return {"config": config.model_dump(mode="json"), "seed": seed, **digests}
 
 
