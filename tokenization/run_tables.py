@@ -31,7 +31,7 @@ def read_vectors(run_folder: Path, section: IndexConfig, items: int) -> dict[str
     Raises:
         ArtifactError: When a folder is missing, damaged or was made from another dataset.
     """
-    return {name: _table(run_folder, name, items) for name in ("cf", "text")}
+    return {name: _table(run_folder, name, items) for name in section.vectors_read}
 
 
 def _table(run_folder: Path, name: str, items: int) -> EmbeddingTable:
