@@ -1,5 +1,6 @@
 """A bridge between a collaborative model and a language model that is about to be trained."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,11 @@ from genrec.config_bridge import BridgeConfig
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError
 from genrec.model.bridge import Bridge, BridgedPrompts, build_soft_tokens
+from genrec.model.language_model import context_length
 from genrec.model.soft_tokens import NAME
 from genrec.training.learner import Learner
+
+logger = logging.getLogger(__name__)
 
 VERBS = {"joint": "align", "cf": "cf", "text": "embed"}
 CHECKPOINT = "soft_tokens.safetensors"
@@ -67,6 +71,16 @@ def with_bridge(
     ).to(device)
     bridge = Bridge(soft, users, np.arange(len(model.catalog)))
     prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
+    # Vectors that stand alone make prompts longer, so that fewer items may fit now.
+    fitting = prompts.within(model.index.levels, context_length(model.language_model))
+    if fitting.max_history < prompts.max_history:
+        logger.warning(
+            "with vectors beside them only the newest %d items of a history fit into the language "
+            "model, in place of %d",
+            fitting.max_history,
+            prompts.max_history,
+        )
+        model.facts["context_max_history"] = fitting.max_history
     soft.attach(model.language_model)
     own = sum(parameter.numel() for parameter in soft.parameters())
     model.facts["bridge"] = {
@@ -75,7 +89,7 @@ def with_bridge(
     }
     for count in ("parameters", "trained_parameters"):
         model.facts[count] += own
-    return Learner(learner.trained, replace(model, prompts=prompts))
+    return Learner(learner.trained, replace(model, prompts=fitting))
 
 
 def read_item_vectors(name: str, inputs: Mapping[str, Path], items: int) -> NDArray[np.float32]:

@@ -20,8 +20,9 @@ class DenseLearner(nn.Module):
     """User and item vectors that are learned.
 
     The vector of item i is ``e_i + P x_i``: what is learned of the item itself, and what its given
-    vector ``x_i``, taken at length 1, says. An item without training events has only the latter,
-    and is no wrong answer to anybody's history, so nothing pushes it away.
+    vector ``x_i``, taken at length 1, says. An item without training events has only the latter
+    (the mean vector, where there is none), and is no wrong answer to anybody's history, so nothing
+    pushes it away.
 
     Args:
         hidden: Width of the language model.
@@ -90,6 +91,9 @@ class DenseLearner(nn.Module):
             cf_share: Share of the collaborative model of a bridge in it.
         """
         own = self.own.weight.new_zeros(len(self.place), self.own.embedding_dim)
+        if self.projection is None and len(self.known):
+            # Nothing is known of the others: they are as good as the mean item.
+            own += self.own.weight.mean(0)
         own[self.known] = self.own.weight
         if self.projection is not None:
             own += self.projection(self.given)

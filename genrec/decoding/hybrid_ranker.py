@@ -162,7 +162,8 @@ class HybridRanker(GenerativeRanker):
         if requests.histories is None or bridge is None or bridge.user_model is None:
             return dense
         found = bridge.log_probabilities([requests.histories[number] for number in numbers])
-        return torch.where(found.isnan(), dense, found.to(dense.device))
+        found = found.to(dense.device)
+        return torch.where(found.isnan(), dense, found)
 
     def _wanted(self, vectors: Tensor, rules: Sequence[RowRules], width: int) -> BatchWanted:
         """Return the best of the dense side that each request may get."""

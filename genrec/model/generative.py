@@ -158,6 +158,12 @@ def saved_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def saved_shares(folder: Path) -> dict[str, float] | None:
+    """Return the shares of the dense side of a model folder; None where it has no dense side."""
+    shares: dict[str, float] | None = _body(folder).get("dense")
+    return shares
+
+
 def _body(folder: Path) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
     return body
