@@ -29,7 +29,12 @@ CHECKPOINT = "soft_tokens.safetensors"
 
 
 def with_bridge(
-    learner: Learner, config: BridgeConfig, inputs: Mapping[str, Path], device: torch.device
+    learner: Learner,
+    config: BridgeConfig,
+    inputs: Mapping[str, Path],
+    device: torch.device,
+    *,
+    asked: bool = False,
 ) -> Learner:
     """Give a learner the soft tokens that a recipe wants.
 
@@ -42,13 +47,14 @@ def with_bridge(
         config: Which ones.
         inputs: The folders of the run by name: ``dataset``, and those that the bridge reads.
         device: Where to compute.
+        asked: Whether the collaborative model is asked for its own scores as well.
 
     Raises:
         ArtifactError: When a folder is missing, damaged or of another dataset.
         DataError: When vectors are not finite.
         ConfigError: When the language model cannot read soft tokens.
     """
-    if not config.used:
+    if not config.used and not asked:
         return learner
     model = learner.model
     for name in config.folders_read:
@@ -56,7 +62,7 @@ def with_bridge(
     vectors = None
     if config.items:
         vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
-    users = load_user_model(inputs["cf"], device) if config.user else None
+    users = load_user_model(inputs["cf"], device) if config.user or asked else None
     language_model: Any = model.language_model
     words = language_model.get_input_embeddings().weight.detach()
     stream = model.prompts.form == "stream"
@@ -65,7 +71,7 @@ def with_bridge(
         words.shape[0],
         words.shape[1],
         vectors,
-        users,
+        users if config.user else None,
         beside=last_codes if stream else None,
         size=0.0 if stream else float(words.float().square().mean().sqrt()),
     ).to(device)
@@ -85,7 +91,7 @@ def with_bridge(
     own = sum(parameter.numel() for parameter in soft.parameters())
     model.facts["bridge"] = {
         "items": config.vectors if config.items else None,
-        "user": None if users is None else users.name,
+        "user": users.name if config.user and users is not None else None,
     }
     for count in ("parameters", "trained_parameters"):
         model.facts[count] += own

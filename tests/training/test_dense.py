@@ -12,6 +12,7 @@ from genrec.cf import fit
 from genrec.config import Recipe
 from genrec.data.ranking import Ranking
 from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
+from genrec.decoding.rules import RowRules
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.dense_side import DenseSide
@@ -237,3 +238,22 @@ def test_rewards_and_tasks_do_not_go_with_a_dense_side(tmp_path, cycle_dataset, 
         train.run(run, recipe(**DENSE, reinforcement={"steps": 1}), RUNTIME)
     with pytest.raises(ConfigError, match="tokens of their answers"):
         train.run(run, recipe(**DENSE, tasks=[{"name": "stream", "weight": 1.0}]), RUNTIME)
+
+
+def test_the_cf_model_is_asked_without_being_read(tmp_path, cycle_dataset, small_index):
+    """It lies in the folder and has its share in lists; no token stands for it."""
+    run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    fit.run(run, Recipe(cf={"epochs": 3, "dimensions": 8, "heads": 1, "layers": 1}), RUNTIME)
+    settings = {"weight": 1.0, "vectors": None, "dimensions": 8, "cf": True}
+    folder = train.run(run, recipe(dense=settings, epochs=4, evaluations=1), RUNTIME)
+    alone = folder.rename(tmp_path / "elsewhere")
+    model = GenerativeModel.load(alone, device=CPU)
+    assert model.bridge.user_model.name == "sasrec" and not model.bridge.has_users
+    history = np.asarray([5, 6, 7], dtype=np.int32)
+    sides = HybridRanker(model, beam=10).both_sides([history], 10, [RowRules()])[0]
+    network = model.bridge.user_model.network
+    with torch.inference_mode():
+        own = network.scores(network.last_states([history])).log_softmax(1)[0].numpy()
+    np.testing.assert_allclose(sides.cf, own[sides.items], rtol=1e-5)
+    answer = Recommender.from_pretrained(alone).recommend([["i5", "i6"]], k=3)[0]
+    assert len(answer.items) == 3
