@@ -25,6 +25,11 @@ class DenseConfig(Section):
         ge=0,
         le=1,
     )
+    cf: bool = setting(
+        False,
+        "The cf model is asked as well and has a share in what vectors say; with train.bridge.user "
+        "it always is.",
+    )
     alignment_weight: float = setting(
         0.0,
         "stream: weight of the loss that draws states towards SASRec's user vectors (Molar).",
@@ -38,9 +43,14 @@ class DenseConfig(Section):
         return bool(self.weight and (self.teacher_weight or self.alignment_weight))
 
     @property
+    def asks_cf(self) -> bool:
+        """Whether the cf model goes into the model folder to be asked for its scores."""
+        return bool(self.weight and self.cf)
+
+    @property
     def folders_read(self) -> tuple[str, ...]:
         """The folders that the dense side is trained from."""
         if not self.weight:
             return ()
-        taught = {"cf"} if self.taught else set()
+        taught = {"cf"} if self.taught or self.asks_cf else set()
         return tuple(sorted(taught | ({self.vectors} if self.vectors else set())))

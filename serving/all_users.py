@@ -88,7 +88,9 @@ def recommend_all(
     with replacing(output) as partial:
         frames = [pl.read_parquet(parts / f"{number:06d}.parquet") for number in range(len(shards))]
         whole = pl.concat([pl.DataFrame(schema={**SCHEMA, **_OWN}), *frames])
-        facts = {"genrec.score": str(recommender.settings.get("score", recommender.ranker.name))}
+        facts = {
+            "genrec.score": str(recommender.settings.get("score_kind", recommender.ranker.name))
+        }
         whole.sort("user", "rank").drop(_OWN).write_parquet(partial, metadata=facts)
     shutil.rmtree(parts)
     lengths = np.bincount(whole["user"].to_numpy(), minlength=len(order))

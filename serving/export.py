@@ -28,7 +28,7 @@ from genrec.data.ranking import Ranking, RankingModel
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import from_rankings
 from genrec.model.code_head import trained_score
-from genrec.model.generative import saved_facts
+from genrec.model.generative import saved_facts, saved_shares
 from genrec.runtime import Runtime
 from genrec.semantic_ids.generations import FOLDER
 from genrec.serving.engines import load_molar, load_ranker
@@ -123,8 +123,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             facts = _facts(section, recipe.seed, lists, len(examples), len(histories))
             if name == "genrec":
                 facts["engine"] = runtime.engine
-                facts["score"] = section.score or trained_score(saved_facts(inputs["model"]))
-                facts["dense_weight"] = section.dense_weight
+                facts |= _scores_of(inputs["model"], section)
             predictions = from_rankings(name, examples, lists.rankings, facts)
             predictions.save(partial, dataset.catalog.item_ids, user_ids)
             logger.info("%s: %d lists in %.1f s", name, len(examples), lists.seconds)
@@ -272,6 +271,15 @@ def _generative(
             f"{folder} names other items than the run's dataset; run `genrec train` again."
         )
     return ranker
+
+
+def _scores_of(folder: Path, section: RecommendConfig) -> dict[str, Any]:
+    """Return what the scores of a generative model's lists are."""
+    shares = saved_shares(folder)
+    if shares is None:
+        return {"score": section.score or trained_score(saved_facts(folder))}
+    weight = shares["weight"] if section.dense_weight is None else section.dense_weight
+    return {"score": "sum", "dense_weight": weight, "cf_share": shares["cf_share"]}
 
 
 def _facts(

@@ -141,6 +141,11 @@ class Recommender:
         """
         runtime = Runtime(device=device, dtype=dtype, engine=engine)
         if is_molar(Path(path)):
+            if score is not None or dense_weight is not None:
+                raise RequestError(
+                    f"score={score!r} and dense_weight={dense_weight} are for models that name "
+                    f"codes, and {path} holds Molar's; leave them out."
+                )
             return cls._from_molar(Path(path), runtime)
         folder = model_folder(Path(path))
         ranker = load_ranker(
@@ -168,6 +173,7 @@ class Recommender:
                 "beam": beam,
                 "new_item_weight": new_item_weight,
                 "score": ranker.score,
+                "score_kind": ranker.score_kind,
                 "dense_weight": getattr(ranker, "dense_weight", None),
             },
         )

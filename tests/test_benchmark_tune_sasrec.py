@@ -46,7 +46,7 @@ def command(tmp_path, *more):
 def test_a_search_that_was_stopped_goes_on(tmp_path, monkeypatch, model):
     axes = {"dropout": (0.2, 0.5), "dimensions": (8, 64)}
     if model == "transition_sasrec":
-        axes = {"transition_sasrec.long_share": (0.0, 0.5), "dimensions": (8, 64)}
+        axes = {"transition_sasrec.long_share": (0.0, 0.2), "dimensions": (8, 64)}
     monkeypatch.setattr(tune_sasrec, "AXES", {model: axes})
     arguments = command(tmp_path, "--model", model)
     assert tune_sasrec.main(arguments) == 0

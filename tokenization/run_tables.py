@@ -94,7 +94,7 @@ def checkpoint_folder(run_folder: Path) -> Path:
 
 
 def _identity(run_folder: Path, config: AlignmentConfig, seed: int) -> dict[str, Any]:
-    digests = {name: artifacts.read_manifest(run_folder / name).digest for name in _TABLES}
+    digests = {name: artifacts.read_manifest(run_folder / name).digest for name in ("cf", "text")}
     return {"config": config.model_dump(mode="json"), "seed": seed, **digests}
 
 

@@ -60,13 +60,18 @@ def check_aids(config: TrainConfig) -> None:
             "instruction, but vectors are distilled into streams only; set train.form: stream or "
             "train.distillation_weight: 0."
         )
-    if config.tasks and (
-        config.distillation_weight or config.dense.weight or config.bridge.candidates
-    ):
+    beside = config.bridge.used or config.bridge.candidates
+    if config.tasks and (config.distillation_weight or config.dense.weight or beside):
         raise ConfigError(
-            "train.tasks are given, whose loss is on the tokens of their answers alone; set "
-            "train.distillation_weight, train.dense.weight and train.bridge.candidates to 0, or "
-            "leave train.tasks out."
+            "train.tasks are given, whose prompts hold words and codes alone and whose loss is on "
+            "the tokens of their answers alone; set train.distillation_weight, train.dense.weight "
+            "and train.bridge.candidates to 0 and train.bridge.items and user to false, or leave "
+            "train.tasks out."
+        )
+    if config.bridge.candidates == 1 and config.dense.weight:
+        raise ConfigError(
+            "train.bridge.candidates is 1, so nothing but the question is learned, and "
+            f"train.dense.weight is {config.dense.weight}; set either to another value."
         )
     if config.reinforcement.steps and (config.dense.weight or config.bridge.used):
         raise ConfigError(
@@ -89,12 +94,19 @@ def read_aids(
 
     Raises:
         ArtifactError: When a folder is missing, damaged or of another dataset.
+        ConfigError: When the teacher reads fewer items than the model.
     """
     model, device = learner.model, runtime.torch_device()
     teacher = None
     if config.teacher_weight or config.dense.taught:
         artifacts.require_input(inputs["cf"], "dataset", inputs["dataset"])
         teacher = load_teacher(inputs["cf"], config.teacher, model.index, runtime)
+        if teacher.max_history < model.prompts.max_history:
+            raise ConfigError(
+                f"train.max_history is {model.prompts.max_history}, but the teacher reads "
+                f"{teacher.max_history} items; set cf.max_history at least as high, or "
+                "train.max_history lower."
+            )
     return Aids(
         teacher=teacher,
         distillation=_distillation(config, learner, inputs["index"], device),

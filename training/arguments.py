@@ -42,6 +42,8 @@ def trainer_arguments(
         dataloader_pin_memory=False,
         use_cpu=device.type == "cpu",
         seed=runtime.seed,
+        # A training that goes on remembers how long it has waited for a better figure.
+        restore_callback_states_from_checkpoint=True,
         # TrainingProgress shows what happens, on standard error.
         disable_tqdm=True,
     )

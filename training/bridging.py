@@ -1,5 +1,6 @@
 """A bridge between a collaborative model and a language model that is about to be trained."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,23 @@ from genrec.config_bridge import BridgeConfig
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError
 from genrec.model.bridge import Bridge, BridgedPrompts, build_soft_tokens
+from genrec.model.language_model import context_length
 from genrec.model.soft_tokens import NAME
 from genrec.training.learner import Learner
+
+logger = logging.getLogger(__name__)
 
 VERBS = {"joint": "align", "cf": "cf", "text": "embed"}
 CHECKPOINT = "soft_tokens.safetensors"
 
 
 def with_bridge(
-    learner: Learner, config: BridgeConfig, inputs: Mapping[str, Path], device: torch.device
+    learner: Learner,
+    config: BridgeConfig,
+    inputs: Mapping[str, Path],
+    device: torch.device,
+    *,
+    asked: bool = False,
 ) -> Learner:
     """Give a learner the soft tokens that a recipe wants.
 
@@ -38,13 +47,14 @@ def with_bridge(
         config: Which ones.
         inputs: The folders of the run by name: ``dataset``, and those that the bridge reads.
         device: Where to compute.
+        asked: Whether the collaborative model is asked for its own scores as well.
 
     Raises:
         ArtifactError: When a folder is missing, damaged or of another dataset.
         DataError: When vectors are not finite.
         ConfigError: When the language model cannot read soft tokens.
     """
-    if not config.used:
+    if not config.used and not asked:
         return learner
     model = learner.model
     for name in config.folders_read:
@@ -52,7 +62,7 @@ def with_bridge(
     vectors = None
     if config.items:
         vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
-    users = load_user_model(inputs["cf"], device) if config.user else None
+    users = load_user_model(inputs["cf"], device) if config.user or asked else None
     language_model: Any = model.language_model
     words = language_model.get_input_embeddings().weight.detach()
     stream = model.prompts.form == "stream"
@@ -61,21 +71,31 @@ def with_bridge(
         words.shape[0],
         words.shape[1],
         vectors,
-        users,
+        users if config.user else None,
         beside=last_codes if stream else None,
         size=0.0 if stream else float(words.float().square().mean().sqrt()),
     ).to(device)
     bridge = Bridge(soft, users, np.arange(len(model.catalog)))
     prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
+    # Vectors that stand alone make prompts longer, so that fewer items may fit now.
+    fitting = prompts.within(model.index.levels, context_length(model.language_model))
+    if fitting.max_history < prompts.max_history:
+        logger.warning(
+            "with vectors beside them only the newest %d items of a history fit into the language "
+            "model, in place of %d",
+            fitting.max_history,
+            prompts.max_history,
+        )
+        model.facts["context_max_history"] = fitting.max_history
     soft.attach(model.language_model)
     own = sum(parameter.numel() for parameter in soft.parameters())
     model.facts["bridge"] = {
         "items": config.vectors if config.items else None,
-        "user": None if users is None else users.name,
+        "user": users.name if config.user and users is not None else None,
     }
     for count in ("parameters", "trained_parameters"):
         model.facts[count] += own
-    return Learner(learner.trained, replace(model, prompts=prompts))
+    return Learner(learner.trained, replace(model, prompts=fitting))
 
 
 def read_item_vectors(name: str, inputs: Mapping[str, Path], items: int) -> NDArray[np.float32]:

@@ -20,8 +20,9 @@ class DenseLearner(nn.Module):
     """User and item vectors that are learned.
 
     The vector of item i is ``e_i + P x_i``: what is learned of the item itself, and what its given
-    vector ``x_i``, taken at length 1, says. An item without training events has only the latter,
-    and is no wrong answer to anybody's history, so nothing pushes it away.
+    vector ``x_i``, taken at length 1, says. An item without training events has only the latter
+    (the mean vector, where there is none), and is no wrong answer to anybody's history, so nothing
+    pushes it away.
 
     Args:
         hidden: Width of the language model.
@@ -72,7 +73,8 @@ class DenseLearner(nn.Module):
             soft: float32[P, n], a teacher's distribution; None for none.
             share: Part of the loss that is the teacher's.
         """
-        logits = (self.user(states) @ self.items().T).float()
+        # A language model in half precision gives states in it, whatever the trainer casts.
+        logits = (self.user(states.to(self.user.weight.dtype)) @ self.items().T).float()
         loss = functional.cross_entropy(logits, self.place[answers])
         if soft is None:
             return loss
@@ -81,18 +83,23 @@ class DenseLearner(nn.Module):
         return torch.lerp(loss, functional.cross_entropy(logits, known), share)
 
     @torch.no_grad()
-    def served(self, weight: float) -> DenseSide:
+    def served(self, weight: float, cf_share: float) -> DenseSide:
         """Return the dense side as it is now.
 
         Args:
             weight: Its share in the sum with the generative side.
+            cf_share: Share of the collaborative model of a bridge in it.
         """
         own = self.own.weight.new_zeros(len(self.place), self.own.embedding_dim)
+        if self.projection is None and len(self.known):
+            # Nothing is known of the others: they are as good as the mean item.
+            own += self.own.weight.mean(0)
         own[self.known] = self.own.weight
         if self.projection is not None:
             own += self.projection(self.given)
         user = self.user
-        return DenseSide(own, user.weight.detach().clone(), user.bias.detach().clone(), weight)
+        map_ = (user.weight.detach().clone(), user.bias.detach().clone())
+        return DenseSide(own, *map_, weight=weight, cf_share=cf_share)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ def dense_term(
             f"train.dense.alignment_weight {config.alignment_weight}, but a teacher works with "
             "streams only; set train.form: stream, or both to 0."
         )
+    if config.taught and model.is_encoder_decoder:
+        raise ConfigError(
+            "train.dense.teacher_weight and alignment_weight teach every item of a history, and an "
+            "encoder-decoder names the last one only; set both to 0."
+        )
     vectors = None
     if config.vectors:
         folder = inputs[config.vectors]

@@ -12,6 +12,7 @@ from genrec.config_train import TrainConfig
 from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
+from genrec.training.tasks.objective import LOGITS_AT_ONCE
 
 # Bytes of one trained weight beside itself: gradient, two moments of AdamW, running average.
 _BESIDE_A_WEIGHT = 16
@@ -123,10 +124,16 @@ def of_step(model: GenerativeModel, config: TrainConfig, runtime: Runtime) -> Me
     """Count the memory of a step from the recipe."""
     levels, width = model.index.levels, model.prompts.longest(model.index.levels)
     logits = config.batch_tokens * max(model.index.level_sizes)
-    if config.form == "instruction":
+    if config.tasks:
+        logits = LOGITS_AT_ONCE
+    elif config.form == "instruction":
         embeddings: Any = model.language_model.get_output_embeddings()
         rows = max(1, config.batch_tokens // (levels * model.prompts.max_history))
         logits = rows * levels * int(embeddings.weight.shape[0])
+    if config.dense.weight:
+        # A score of every item before every item that is named, and the teacher's beside it.
+        places = config.batch_tokens // levels
+        logits += places * len(model.catalog) * (2 if config.dense.teacher_weight else 1)
     return estimate(
         model.language_model,
         batch_tokens=config.batch_tokens,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genrec.model.code_head import CodeHead
+from genrec.model.output_layer import full_logits
 from genrec.model.prompts import Prompts
 from genrec.training.batches import IGNORED
 from genrec.training.dense import DenseTerm
@@ -147,10 +148,7 @@ class Objective:
     def _instruction_losses(self, items: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the last item's codes after the prompt, over the full vocabulary."""
         hidden, answers = self.instruction_hidden(items)
-        output: Any = self.model
-        logits = output.get_output_embeddings()(hidden).float()
-        if self.head.softcap:
-            logits = self.head.softcap * torch.tanh(logits / self.head.softcap)
+        logits = full_logits(self.model, hidden)
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1),
             self.item_tokens[answers].flatten(),

@@ -47,8 +47,9 @@ def save_model(
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name
     }
     if dense is not None:
-        weight = model.facts["validation"]["dense_weight"]
-        model = replace(model, dense=dense.learner.served(weight))
+        found = model.facts["validation"]
+        served = dense.learner.served(found["dense_weight"], found["cf_share"])
+        model = replace(model, dense=served)
     model.save(folder)
     PrefixTrie.from_index(model.index, model.item_counts).save(folder)
     (folder / "training.json").write_text(json.dumps(log, indent=2) + "\n")

@@ -42,6 +42,11 @@ class Teacher:
         """Dimensions of the users' vectors."""
         return int(self._network.item_vectors.embedding_dim)
 
+    @property
+    def max_history(self) -> int:
+        """Newest items of a history that it reads."""
+        return self._network.max_history
+
     @torch.no_grad()
     def targets(self, items: Tensor) -> list[Tensor]:
         """Return soft targets for every real item of a batch.

@@ -49,7 +49,13 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     with memory.explained("not even the language model and what is trained of it fit"):
         facts = {"index_digest": index_digest}
         learner = prepare(config, dataset, index, runtime, facts, codebooks, templates)
-        learner = with_bridge(learner, config.bridge, inputs, runtime.torch_device())
+        learner = with_bridge(
+            learner,
+            config.bridge,
+            inputs,
+            runtime.torch_device(),
+            asked=config.dense.asks_cf,
+        )
         aids = read_aids(config, learner, inputs, runtime)
     checkpoints = run_folder / "model.checkpoint"
     # Other settings for rewards leave the training on events as it is.

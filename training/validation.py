@@ -13,7 +13,7 @@ from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
 from genrec.model.generative import GenerativeModel
 from genrec.training.batches import IGNORED
-from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
+from genrec.training.dense_weight import Figures, SideWeights
 from genrec.training.objectives import Objective
 
 
@@ -42,7 +42,8 @@ def validate(
         the true codes before it), ``recall@10`` and ``ndcg@10``, and so for every cutoff, of the
         ranking without seen items. The latter count items: another item with the codes of the
         true one is no hit. With a dense side they are those of the sum with the best
-        ``dense_weight``, and ``ndcg@10_generative`` and ``ndcg@10_dense`` those of each side alone.
+        ``dense_weight`` and ``cf_share``, and ``ndcg@10_generative`` and ``ndcg@10_dense`` those of
+        the codes and of the user vector alone.
     """
     training = model.language_model.training
     model.language_model.eval()
@@ -81,15 +82,16 @@ def _rankings(
     if objective.dense is None:
         ranker = GenerativeRanker(model, beam=beam, batch_size=batch_size)
         return ranker.rank(histories, k, exclude=histories), {}
-    served = replace(model, dense=objective.dense.learner.served(0.5))
+    served = replace(model, dense=objective.dense.learner.served(0.5, 0.5))
     both = HybridRanker(served, beam=beam, batch_size=batch_size)
     candidates = both.both_sides(histories, k, [RowRules(excluded=seen) for seen in histories])
-    by_weight = figures_by_weight(candidates, examples.target)
-    weight = best_weight(by_weight)
-    return [each.ranking(weight, k) for each in candidates], {
+    weights = SideWeights(candidates, examples.target)
+    weight, share = weights.best()
+    return [each.ranking(weight, share, k) for each in candidates], {
         "dense_weight": weight,
-        "ndcg@10_generative": by_weight[0.0].ndcg,
-        "ndcg@10_dense": by_weight[1.0].ndcg,
+        "cf_share": share,
+        "ndcg@10_generative": weights.figures(0.0, 0.0).ndcg,
+        "ndcg@10_dense": weights.figures(1.0, 0.0).ndcg,
     }
 
 

@@ -50,6 +50,23 @@ def width_of(model: UserModel) -> int:
 
 
 @torch.inference_mode()
+def item_log_probabilities(
+    model: UserModel, histories: Sequence[NDArray[np.int32]]
+) -> torch.Tensor:
+    """Return what a model thinks comes next, as logarithms, float32[B, items it knows].
+
+    Args:
+        model: The collaborative model.
+        histories: Its own rows per user, oldest first.
+    """
+    if isinstance(model, GraphRanker):
+        users = torch.from_numpy(model.user_vectors(histories))
+        return (users @ torch.from_numpy(model.items).T).log_softmax(1)
+    model.network.eval()
+    return model.network.scores(model.network.last_states(histories)).log_softmax(1)
+
+
+@torch.inference_mode()
 def states_on_the_way(
     model: UserModel, histories: Sequence[NDArray[np.int32]]
 ) -> list[NDArray[np.float32]]:

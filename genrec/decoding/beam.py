@@ -142,7 +142,8 @@ class _Beams:
         # Of the first items of a tuple no more can be passed over than a request excludes, unless
         # something else than their popularity orders them.
         passed_over = 0 if rules is None else rules.most_passed_over
-        every = passed_over is None or self.wishes.boosts is not None
+        orders = self.wishes.boosts, self.wishes.wanted
+        every = passed_over is None or any(each is not None for each in orders)
         most = None if every else self.width + int(passed_over or 0)
         nodes, place, real = self._below(level, most)
         self._keep(level, nodes, place, real, self.scores.gather(1, place))

@@ -3,7 +3,12 @@
 The beam names candidates and so does the dense side; each candidate gets both scores, whoever named
 it, and the list is ordered by their weighted sum:
 
-    (1 - w) * log p(codes of the item | history) + w * log p(item | user vector)
+    (1 - w) * log p(codes of the item | history) + w * log p(item | vectors)
+
+Where the model reads the user's vector of a collaborative model, that model is there to be asked
+too, and has a share s in what vectors say:
+
+    log p(item | vectors) = (1 - s) * log p(item | user vector) + s * log p(item | collaborative)
 """
 
 from collections.abc import Sequence
@@ -13,10 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from genrec.data.ranking import Ranking
-from genrec.decoding.beam import CodeScorer, beam_search
-from genrec.decoding.ranker import GenerativeRanker, ScorerOf
+from genrec.decoding.beam import beam_search
+from genrec.decoding.ranker import GenerativeRanker, Requests
 from genrec.decoding.rules import RowRules
 from genrec.decoding.wanted import BatchWanted
 from genrec.errors import RequestError
@@ -32,22 +38,27 @@ class Candidates:
         items: int32[m], catalogue rows, none twice.
         generative: float32[m], log-probability of the codes; minus infinity never occurs.
         dense: float32[m], log-probability by the user vector.
-        boosts: float32[m], what the request adds to either.
+        cf: float32[m], log-probability by the collaborative model; ``dense`` once more where it
+            is not there or does not know the item.
+        boosts: float32[m], what the request adds to all.
     """
 
     items: NDArray[np.int32]
     generative: NDArray[np.float32]
     dense: NDArray[np.float32]
+    cf: NDArray[np.float32]
     boosts: NDArray[np.float32]
 
-    def ranking(self, weight: float, k: int) -> Ranking:
+    def ranking(self, weight: float, cf_share: float, k: int) -> Ranking:
         """Return the k best by the sum of both sides.
 
         Args:
             weight: Share of the dense side.
+            cf_share: Share of the collaborative model in it.
             k: Items wanted.
         """
-        total = (1 - weight) * self.generative + weight * self.dense + self.boosts
+        vectors = (1 - cf_share) * self.dense + cf_share * self.cf
+        total = (1 - weight) * self.generative + weight * vectors + self.boosts
         order = np.argsort(-total, kind="stable")[:k]
         return Ranking(self.items[order], total[order].astype(np.float32))
 
@@ -88,19 +99,19 @@ class HybridRanker(GenerativeRanker):
         return "sum"
 
     def _rank_batch(
-        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
+        self, requests: Requests, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         # A bound on first codes has to hold for the list, not for the beam it is chosen from.
         bounded = [
             replace(each, bounds=each.all_bounds(self._trie), most_per_code=None) for each in rules
         ]
-        return super()._rank_batch(scorer, numbers, k, bounded)
+        return super()._rank_batch(requests, numbers, k, bounded)
 
     def _search(
-        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
+        self, requests: Requests, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
-        found = self._candidates(scorer, numbers, k, rules)
-        return [each.ranking(self.dense_weight, k) for each in found]
+        found = self._candidates(requests, numbers, k, rules)
+        return [each.ranking(self.dense_weight, self._dense.cf_share, k) for each in found]
 
     def both_sides(
         self, histories: Sequence[NDArray[np.int32]], k: int, rules: Sequence[RowRules]
@@ -112,50 +123,68 @@ class HybridRanker(GenerativeRanker):
             k: Items wanted of a list.
             rules: One a history.
         """
-
-        def scorer(numbers: Sequence[int], width: int) -> CodeScorer:
-            return self._scorer([histories[number] for number in numbers], width)
-
+        requests = self._requests(histories)
         found: dict[int, Candidates] = {}
-        order = np.argsort([len(history) for history in histories], kind="stable")
+        order = np.argsort(requests.lengths, kind="stable")
         for start in range(0, len(order), self.batch_size):
             numbers = order[start : start + self.batch_size].tolist()
-            batch = self._candidates(scorer, numbers, k, [rules[number] for number in numbers])
+            batch = self._candidates(requests, numbers, k, [rules[number] for number in numbers])
             found.update(zip(numbers, batch, strict=True))
         return [found[number] for number in range(len(histories))]
 
     @torch.inference_mode()
     def _candidates(
-        self, scorer_of: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
+        self, requests: Requests, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Candidates]:
         width = min(max(self.beam, k), self._trie.items)
-        scorer: Any = scorer_of(numbers, 2 * width)
+        scorer: Any = self._engine.scorer(requests.prompts(numbers), 2 * width)
         dense = self._dense.log_probabilities(scorer.states())
-        eligible = np.stack([each.eligible(self._trie.items) for each in rules])
-        allowed = dense.masked_fill(~torch.from_numpy(eligible).to(dense.device), -torch.inf)
-        best, rows = (part.cpu().numpy() for part in allowed.topk(width, dim=1))
-        wanted = [own[score > -np.inf] for own, score in zip(rows, best, strict=True)]
-        wishes = replace(self._wishes(rules), wanted=BatchWanted(self._trie, wanted))
+        cf = self._cf(requests, numbers, dense)
+        vectors = torch.lerp(dense, cf, self._dense.cf_share)
+        wishes = replace(self._wishes(rules), wanted=self._wanted(vectors, rules, width))
         items, scores = beam_search(self._trie, scorer, width, wishes)
-        other = dense.gather(1, items.clamp(min=0)).cpu().numpy()
+        places = items.clamp(min=0)
         return [
-            _candidates(row, score, own, each)
-            for row, score, own, each in zip(
-                items.cpu().numpy(), scores.cpu().numpy(), other, rules, strict=True
+            _candidates(*each)
+            for each in zip(
+                items.cpu().numpy(),
+                scores.cpu().numpy(),
+                dense.gather(1, places).cpu().numpy(),
+                cf.gather(1, places).cpu().numpy(),
+                rules,
+                strict=True,
             )
         ]
+
+    def _cf(self, requests: Requests, numbers: Sequence[int], dense: Tensor) -> Tensor:
+        """Return what the collaborative model says, float32[B, n]; else ``dense`` itself."""
+        bridge = self.model.bridge
+        if requests.histories is None or bridge is None or bridge.user_model is None:
+            return dense
+        found = bridge.log_probabilities([requests.histories[number] for number in numbers])
+        found = found.to(dense.device)
+        return torch.where(found.isnan(), dense, found)
+
+    def _wanted(self, vectors: Tensor, rules: Sequence[RowRules], width: int) -> BatchWanted:
+        """Return the best of the dense side that each request may get."""
+        eligible = np.stack([each.eligible(self._trie.items) for each in rules])
+        allowed = vectors.masked_fill(~torch.from_numpy(eligible).to(vectors.device), -torch.inf)
+        best, rows = (part.cpu().numpy() for part in allowed.topk(width, dim=1))
+        wanted = [own[score > -np.inf] for own, score in zip(rows, best, strict=True)]
+        return BatchWanted(self._trie, wanted)
 
 
 def _candidates(
     items: NDArray[np.int64],
     scores: NDArray[np.float32],
     dense: NDArray[np.float32],
+    cf: NDArray[np.float32],
     rules: RowRules,
 ) -> Candidates:
     real = items >= 0
     rows = items[real].astype(np.int32)
     boosts = np.array([rules.boosts.get(int(row), 0.0) for row in rows], dtype=np.float32)
-    return Candidates(rows, scores[real] - boosts, dense[real], boosts)
+    return Candidates(rows, scores[real] - boosts, dense[real], cf[real], boosts)
 
 
 def ranker_of(model: GenerativeModel, **settings: Any) -> GenerativeRanker:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """Ranked lists from a generative model, many histories at a time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,8 +21,20 @@ from genrec.errors import RequestError
 from genrec.model.code_head import Score
 from genrec.model.generative import GenerativeModel
 
-# Gives what scores codes for the requests with these numbers, for at most so many beams a level.
-ScorerOf = Callable[[Sequence[int], int], CodeScorer]
+
+@dataclass(frozen=True)
+class Requests:
+    """What is asked of a model, many at a time.
+
+    Attributes:
+        lengths: How long each is; those of like length are read together.
+        prompts: Gives the token ids of the requests with these numbers.
+        histories: Catalogue rows of each, oldest first; None where only prompts are known.
+    """
+
+    lengths: Sequence[int]
+    prompts: Callable[[Sequence[int]], Sequence[NDArray[np.int64]]]
+    histories: Sequence[NDArray[np.int32]] | None = None
 
 
 class GenerativeRanker:
@@ -125,12 +138,7 @@ class GenerativeRanker:
         Raises:
             RequestError: When k is below 1, or both ``exclude`` and ``rules`` are given.
         """
-        lengths = [len(history) for history in histories]
-
-        def scorer(numbers: Sequence[int], width: int) -> CodeScorer:
-            return self._scorer([histories[number] for number in numbers], width)
-
-        return self._rank(scorer, lengths, k, exclude, rules)
+        return self._rank(self._requests(histories), k, exclude, rules)
 
     def rank_prompts(
         self,
@@ -151,16 +159,22 @@ class GenerativeRanker:
         Raises:
             RequestError: When k is below 1, or both ``exclude`` and ``rules`` are given.
         """
+        requests = Requests(
+            [len(prompt) for prompt in prompts],
+            lambda numbers: [prompts[number] for number in numbers],
+        )
+        return self._rank(requests, k, exclude, rules)
 
-        def scorer(numbers: Sequence[int], width: int) -> CodeScorer:
-            return self._engine.scorer([prompts[number] for number in numbers], width)
+    def _requests(self, histories: Sequence[NDArray[np.int32]]) -> Requests:
+        def prompts(numbers: Sequence[int]) -> list[NDArray[np.int64]]:
+            read = [histories[number] for number in numbers]
+            return self.model.prompts.encode(read, self._item_tokens)
 
-        return self._rank(scorer, [len(prompt) for prompt in prompts], k, exclude, rules)
+        return Requests([len(history) for history in histories], prompts, histories)
 
     def _rank(
         self,
-        scorer: ScorerOf,
-        lengths: Sequence[int],
+        requests: Requests,
         k: int,
         exclude: Sequence[NDArray[np.int32]] | None,
         rules: Sequence[RowRules] | None,
@@ -171,35 +185,36 @@ class GenerativeRanker:
         if exclude is not None and rules is not None:
             raise RequestError("give exclude or rules, not both; rules have excluded items too.")
         if rules is None:
-            none = [np.zeros(0, dtype=np.int32)] * len(lengths)
+            none = [np.zeros(0, dtype=np.int32)] * len(requests.lengths)
             rules = [RowRules(excluded=rows) for rows in (none if exclude is None else exclude)]
         # Equal lengths side by side waste the least padding; answers go back in the given order.
-        order = np.argsort(lengths, kind="stable")
-        rankings: list[Ranking | None] = [None] * len(lengths)
+        order = np.argsort(requests.lengths, kind="stable")
+        rankings: list[Ranking | None] = [None] * len(order)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size].tolist()
-            answers = self._rank_batch(scorer, rows, k, [rules[row] for row in rows])
+            answers = self._rank_batch(requests, rows, k, [rules[row] for row in rows])
             for row, answer in zip(rows, answers, strict=True):
                 rankings[row] = answer
         return [ranking for ranking in rankings if ranking is not None]
 
     def _rank_batch(
-        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
+        self, requests: Requests, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         def search(asked: Sequence[int], now: Sequence[RowRules]) -> list[Ranking]:
-            return self._search(scorer, [numbers[place] for place in asked], k, now)
+            return self._search(requests, [numbers[place] for place in asked], k, now)
 
         if not any(each.bounds for each in rules):
-            return self._search(scorer, numbers, k, rules)
+            return self._search(requests, numbers, k, rules)
         return bounded_lists(self._trie, rules, k, search)
 
     @torch.inference_mode()
     def _search(
-        self, scorer: ScorerOf, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
+        self, requests: Requests, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
         # No level has more prefixes than there are items.
         width = min(max(self.beam, k), self._trie.items)
-        items, scores = beam_search(self._trie, scorer(numbers, width), width, self._wishes(rules))
+        scorer = self._engine.scorer(requests.prompts(numbers), width)
+        items, scores = beam_search(self._trie, scorer, width, self._wishes(rules))
         rows, values = items[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
         return [
             Ranking(row[row >= 0].astype(np.int32), value[row >= 0].astype(np.float32))

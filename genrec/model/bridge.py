@@ -23,7 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from genrec.cf.user_states import UserModel, load_named, states_on_the_way, width_of
+from genrec.cf.user_states import (
+    UserModel,
+    item_log_probabilities,
+    load_named,
+    states_on_the_way,
+    width_of,
+)
 from genrec.errors import ConfigError
 from genrec.model.projection import Projection
 from genrec.model.prompts import Prompts
@@ -40,7 +46,8 @@ class Bridge:
 
     Attributes:
         soft: The soft tokens: ``items`` for each catalogue row, ``users`` of requests, or one.
-        user_model: The collaborative model that users' vectors come from; None for no users.
+        user_model: The collaborative model that users' vectors come from, and that has a share in a
+            dense side; None for neither.
         rows: int64[n], the row in the collaborative model of each catalogue row; -1 for items that
             came later.
     """
@@ -48,6 +55,11 @@ class Bridge:
     soft: SoftTokens
     user_model: UserModel | None
     rows: NDArray[np.int64]
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the model reads the user's vector."""
+        return self.soft.has("users")
 
     @property
     def has_items(self) -> bool:
@@ -78,6 +90,22 @@ class Bridge:
             for each, states in zip(rows, states_on_the_way(model, known), strict=True)
         ]
 
+    def log_probabilities(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Return what the collaborative model thinks of each item, float32[B, n].
+
+        NaN stands for items that came after it, of which it thinks nothing.
+
+        Args:
+            histories: Catalogue rows, oldest first.
+        """
+        if self.user_model is None:
+            raise ValueError("this bridge has no users.")
+        own = [self.rows[history].astype(np.int32) for history in histories]
+        known = item_log_probabilities(self.user_model, [each[each >= 0] for each in own])
+        rows = torch.from_numpy(self.rows).to(known.device)
+        found = known[:, rows.clamp(min=0)]
+        return found.masked_fill(rows < 0, torch.nan)
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Write soft tokens and the collaborative model; return what ``load`` has to be told."""
         state = {name: value.contiguous() for name, value in self.soft.state_dict().items()}
@@ -87,6 +115,7 @@ class Bridge:
         return {
             "first": self.soft.first,
             "items": self.has_items,
+            "users": self.has_users,
             "user_model": None if self.user_model is None else self.user_model.name,
         }
 
@@ -107,7 +136,8 @@ class Bridge:
         vectors = state["sources.0.vectors"].numpy() if body["items"] else None
         name = body["user_model"]
         users = None if name is None else load_named(folder, str(name), device)
-        soft = build_soft_tokens(int(body["first"]), hidden, vectors, users, beside=None, size=0.0)
+        read = users if body["users"] else None
+        soft = build_soft_tokens(int(body["first"]), hidden, vectors, read, beside=None, size=0.0)
         soft.load_state_dict(state)
         return cls(soft.to(device), users, rows)
 
@@ -138,7 +168,7 @@ class Bridge:
             sources["items"] = SoftTable(
                 vectors, table.projection, None if alone else item_tokens[:, -1]
             )
-        if self.user_model is not None:
+        if self.has_users:
             sources["users"] = self.soft.source("users")
         soft = SoftTokens(self.soft.first, sources).to(next(self.soft.parameters()).device)
         return replace(self, soft=soft, rows=rows)
@@ -195,7 +225,7 @@ class BridgedPrompts(Prompts):
             ConfigError: When SASRec reads fewer items than a stream shows.
         """
         own = {each.name: getattr(prompts, each.name) for each in fields(Prompts)}
-        network = getattr(bridge.user_model, "network", None)
+        network = getattr(bridge.user_model, "network", None) if bridge.has_users else None
         if prompts.form == "stream" and network and network.max_history < prompts.max_history:
             raise ConfigError(
                 f"train.max_history is {prompts.max_history}, but SASRec reads "
@@ -203,7 +233,7 @@ class BridgedPrompts(Prompts):
                 "cf.max_history at least as high, or train.max_history lower."
             )
         words = tokenizer.encode(BEFORE_USER, add_special_tokens=False)
-        spoken = prompts.form == "instruction" and bridge.user_model is not None
+        spoken = prompts.form == "instruction" and bridge.has_users
         return cls(**own, bridge=bridge, before_user=tuple(words) if spoken else ())
 
     def encode(
@@ -223,7 +253,7 @@ class BridgedPrompts(Prompts):
             own = self.bridge.soft.ids("items", np.arange(len(item_tokens)))
             table = np.concatenate([item_tokens, own[:, None]], axis=1)
         prompts = super().encode(read, table)
-        if self.bridge.user_model is None:
+        if not self.bridge.has_users:
             return prompts
         users = self._registered(self.bridge.user_states(read, on_the_way=False), None)
         return [
@@ -260,7 +290,7 @@ class BridgedPrompts(Prompts):
         if self.bridge.has_items:
             for own, history in zip(ends, histories, strict=True):
                 own[1:] = self.bridge.soft.ids("items", history)
-        if self.bridge.user_model is None:
+        if not self.bridge.has_users:
             return ends
         return self._registered(self.bridge.user_states(histories, on_the_way=True), ends)
 
@@ -284,7 +314,7 @@ class BridgedPrompts(Prompts):
 
     def width(self, items: int, levels: int) -> int:
         """Return the tokens of a prompt with so many items; see ``Prompts.width``."""
-        user = self.form == "instruction" and self.bridge.user_model is not None
+        user = self.form == "instruction" and self.bridge.has_users
         return super().width(items, levels) + (len(self.before_user) + 1) * int(user)
 
     def to_dict(self) -> dict[str, Any]:

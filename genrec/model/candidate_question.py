@@ -114,7 +114,7 @@ class CandidateQuestion:
         """
         read = [np.asarray(history)[-self.max_history :] for history in histories]
         users: list[NDArray[np.int64] | None] = [None] * len(read)
-        if self.bridge.user_model is not None:
+        if self.bridge.has_users:
             states = np.concatenate(self.bridge.user_states(read, on_the_way=False))
             users = list(self.bridge.soft.register("users", states)[:, None])
         return [self._prompt(*each) for each in zip(users, read, candidates, strict=True)]

@@ -8,7 +8,7 @@ are what serves best; Yang et al., "Unifying Generative and Dense Retrieval for 
 Recommendation" (LIGER, 2024), find the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,14 @@ class DenseSide:
         user_weight: float32[d, hidden].
         user_bias: float32[d].
         weight: Share of this side in the sum with the generative side, from 0 to 1.
+        cf_share: Share of the collaborative model of the bridge, where there is one, in this side.
     """
 
     items: Tensor
     user_weight: Tensor
     user_bias: Tensor
     weight: float
+    cf_share: float = 0.0
 
     def user_vectors(self, states: Tensor) -> Tensor:
         """Return the vectors of users, float32[B, d].
@@ -70,7 +72,7 @@ class DenseSide:
         """
         vectors = with_neighbours(self.items.cpu().numpy(), old_rows, old_codes, codes)
         items = torch.from_numpy(vectors).to(self.items.device)
-        return DenseSide(items, self.user_weight, self.user_bias, self.weight)
+        return replace(self, items=items)
 
     def save(self, folder: Path) -> None:
         """Write ``dense.safetensors`` into a model folder."""
@@ -78,12 +80,15 @@ class DenseSide:
         save_file(arrays, folder / FILE_NAME)
 
     @classmethod
-    def load(cls, folder: Path, weight: float, device: torch.device) -> "DenseSide":
+    def load(
+        cls, folder: Path, weight: float, cf_share: float, device: torch.device
+    ) -> "DenseSide":
         """Read what ``save`` wrote.
 
         Args:
             folder: The model folder.
             weight: See ``DenseSide``.
+            cf_share: See ``DenseSide``.
             device: Where to compute.
 
         Raises:
@@ -95,4 +100,5 @@ class DenseSide:
             raise ArtifactError(
                 f"{folder / FILE_NAME} lacks {', '.join(missing)}; it is damaged. Train again."
             )
-        return cls(arrays["items"], arrays["user_weight"], arrays["user_bias"], weight)
+        own = (arrays["items"], arrays["user_weight"], arrays["user_bias"])
+        return cls(*own, weight=weight, cf_share=cf_share)

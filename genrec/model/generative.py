@@ -105,7 +105,9 @@ class GenerativeModel:
             "vocabulary": self.vocabulary.to_dict(),
             "facts": self.facts,
             "bridge": None if bridge is None else bridge.save(folder),
-            "dense_weight": None if self.dense is None else self.dense.weight,
+            "dense": None
+            if self.dense is None
+            else {"weight": self.dense.weight, "cf_share": self.dense.cf_share},
         }
         (folder / "genrec.json").write_text(json.dumps(body, indent=2) + "\n")
 
@@ -156,6 +158,12 @@ def saved_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def saved_shares(folder: Path) -> dict[str, float] | None:
+    """Return the shares of the dense side of a model folder; None where it has no dense side."""
+    shares: dict[str, float] | None = _body(folder).get("dense")
+    return shares
+
+
 def _body(folder: Path) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((folder / "genrec.json").read_text(encoding="utf-8"))
     return body
@@ -170,7 +178,7 @@ def _check_engine(folder: Path, body: dict[str, Any], device: torch.device) -> N
             f"{folder} has a bridge, whose vectors of items and users only the engine "
             "torch can read; set runtime.engine to torch."
         )
-    if body.get("dense_weight") is not None:
+    if body.get("dense"):
         raise ConfigError(
             f"{folder} has a dense side, which needs hidden states that only the engine torch "
             "gives; set runtime.engine to torch."
@@ -178,8 +186,10 @@ def _check_engine(folder: Path, body: dict[str, Any], device: torch.device) -> N
 
 
 def _dense(folder: Path, body: dict[str, Any], device: torch.device) -> DenseSide | None:
-    weight = body.get("dense_weight")
-    return None if weight is None else DenseSide.load(folder, float(weight), device)
+    if not body.get("dense"):
+        return None
+    shares = body["dense"]
+    return DenseSide.load(folder, float(shares["weight"]), float(shares["cf_share"]), device)
 
 
 def _language_model(

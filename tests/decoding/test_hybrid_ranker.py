@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from genrec.cf.sasrec import SasRec
+from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.decoding.hybrid_ranker import HybridRanker, ranker_of
 from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import Bound, RowRules
 from genrec.errors import RequestError
+from genrec.model.bridge import Bridge, BridgedPrompts, build_soft_tokens
 from genrec.model.dense_side import DenseSide
 from genrec.semantic_ids.item_index import ItemIndex
 from tests.decoding.tiny_models import KINDS, score_of_tuple, tiny_model
@@ -143,3 +146,30 @@ def test_models_without_a_dense_side_and_weights_out_of_range_are_refused():
         ranker_of(plain, dense_weight=0.5)
     assert type(ranker_of(plain)) is GenerativeRanker
     assert type(ranker_of(model)) is HybridRanker
+
+
+def test_the_collaborative_model_of_a_bridge_has_its_share():
+    """Against the sum worked out from the model's own scores; a later item is not its business."""
+    model = both("llama", weight=0.6)
+    torch.manual_seed(3)
+    network = SasRec(ITEMS, dimensions=8, layers=1, heads=1, max_history=20).eval()
+    users = SasRecRanker(network)
+    hidden = model.language_model.get_input_embeddings().weight.shape[1]
+    rows = np.arange(ITEMS)
+    rows[7] = -1
+    words = model.language_model.get_input_embeddings().weight.shape[0]
+    soft = build_soft_tokens(words, hidden, None, users, beside=None, size=0.0)
+    bridge = Bridge(soft, users, rows)
+    soft.attach(model.language_model)
+    prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
+    bridged = replace(model, prompts=prompts, dense=replace(model.dense, cf_share=0.5))
+    history = HISTORIES[2]
+    ranking = HybridRanker(bridged, beam=ITEMS).rank([history], ITEMS, exclude=[history])[0]
+    alone = HybridRanker(replace(bridged, dense=replace(model.dense, cf_share=0.0)), beam=ITEMS)
+    parts = alone.both_sides([history], ITEMS, [RowRules(excluded=history)])[0]
+    with torch.inference_mode():
+        own = network.scores(network.last_states([history])).log_softmax(1)[0].numpy()
+    told = np.where(parts.items == 7, parts.dense, own[parts.items])
+    total = 0.4 * parts.generative + 0.6 * (0.5 * parts.dense + 0.5 * told)
+    assert ranking.items.tolist() == parts.items[np.argsort(-total)].tolist()
+    np.testing.assert_allclose(ranking.scores, np.sort(total)[::-1], atol=1e-4)

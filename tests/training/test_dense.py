@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from genrec import artifacts
+from genrec.cf import fit
+from genrec.config import Recipe
 from genrec.data.ranking import Ranking
 from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
+from genrec.decoding.rules import RowRules
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.dense_side import DenseSide
@@ -18,9 +21,9 @@ from genrec.semantic_ids.neighbours import with_neighbours
 from genrec.serving.recommender import Recommender
 from genrec.training import train
 from genrec.training.dense import DenseLearner
-from genrec.training.dense_weight import Figures, best_weight, figures_by_weight
+from genrec.training.dense_weight import Figures, SideWeights
 from tests.training.test_train import run_child
-from tests.training.world import RUNTIME, make_run, recipe
+from tests.training.world import RUNTIME, make_run, recipe, tiny_language_model
 
 CPU = torch.device("cpu")
 
@@ -65,32 +68,50 @@ def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
 
 def test_an_item_without_events_has_its_given_vector_alone():
     dense, given = learner()
-    served = dense.served(0.5)
+    served = dense.served(0.5, 0.25)
     projection = dense.projection.weight.detach().numpy()
     np.testing.assert_allclose(
         served.items[1], projection @ (given[1] / np.linalg.norm(given[1])), rtol=1e-5
     )
     assert served.weight == 0.5
     without, _ = learner(vectors=False)
-    assert not without.served(0.5).items[1].any()
+    alone = without.served(0.5, 0.0).items
+    torch.testing.assert_close(alone[1], alone[[0, 2, 3, 4]].mean(0))
+
+
+def three_sides(generative, dense, cf, items=(3, 4)):
+    arrays = (np.asarray(side, dtype=np.float32) for side in (generative, dense, cf))
+    return Candidates(np.asarray(items, dtype=np.int32), *arrays, np.zeros(2, dtype=np.float32))
 
 
 def test_the_weight_with_the_best_ndcg_is_chosen():
-    candidates = [
-        Candidates(
-            np.array([3, 4], dtype=np.int32),
-            np.array([0.0, -1.0], dtype=np.float32),
-            np.array([-1.0, 0.0], dtype=np.float32),
-            np.zeros(2, dtype=np.float32),
-        )
-    ]
-    by_weight = figures_by_weight(candidates, np.array([4]))
-    assert by_weight[0.0] == Figures(1.0, pytest.approx(1 / np.log2(3)))
-    assert by_weight[1.0] == Figures(1.0, 1.0)
+    candidates = [three_sides([0.0, -1.0], [-1.0, 0.0], [-1.0, 0.0])]
+    weights = SideWeights(candidates, np.array([4]))
+    assert weights.figures(0.0, 0.0) == Figures(1.0, pytest.approx(1 / np.log2(3)))
+    assert weights.figures(1.0, 0.0) == Figures(1.0, 1.0)
     # Of equal sums the first one stays first, so more than half is needed.
-    assert best_weight(by_weight) == 0.55
+    assert weights.best() == (0.55, 0.0)
     missed = Figures.of([Ranking(np.array([1], np.int32), np.zeros(1, np.float32))], np.array([2]))
     assert missed == Figures(0.0, 0.0)
+    assert SideWeights(candidates, np.array([7])).figures(0.5, 0.0) == missed
+
+
+def test_all_weights_give_what_ranked_lists_give():
+    random = np.random.default_rng(0)
+    users, targets = [], random.integers(0, 40, 30)
+    for _ in range(30):
+        items = random.permutation(40)[: random.integers(5, 30)].astype(np.int32)
+        sides = random.integers(-4, 0, size=(3, len(items))).astype(np.float32)
+        users.append(Candidates(items, *sides, np.zeros(len(items), dtype=np.float32)))
+    weights = SideWeights(users, targets)
+    best = Figures(0.0, 0.0)
+    for weight in (0.0, 0.5, 0.75, 1.0):
+        for share in (0.0, 0.25, 1.0):
+            found = weights.figures(weight, share)
+            want = Figures.of([each.ranking(weight, share, 10) for each in users], targets)
+            assert (found.recall, found.ndcg) == pytest.approx((want.recall, want.ndcg))
+            best = max(best, found, key=lambda each: each.ndcg)
+    assert weights.figures(*weights.best()).ndcg >= best.ndcg
 
 
 def test_an_item_that_came_later_gets_the_mean_of_its_nearest_by_code():
@@ -162,8 +183,77 @@ def test_vectors_of_another_dataset_and_a_teacher_of_instructions_are_refused(
 def test_save_and_load(tmp_path):
     dense = DenseSide(torch.randn(4, 2), torch.randn(2, 3), torch.randn(2), 0.25)
     dense.save(tmp_path)
-    again = DenseSide.load(tmp_path, 0.25, CPU)
+    again = DenseSide.load(tmp_path, 0.25, 0.5, CPU)
     states = torch.randn(5, 3)
     torch.testing.assert_close(again.log_probabilities(states), dense.log_probabilities(states))
     sums = dense.log_probabilities(states).exp().sum(1)
     torch.testing.assert_close(sums, torch.ones(5))
+
+
+TAUGHT = {"teacher_weight": 0.5, "alignment_weight": 0.1, "vectors": None, "weight": 1.0}
+
+
+def test_a_teacher_and_its_user_vectors_are_learned_from(tmp_path, cycle_dataset, small_index):
+    run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    settings = Recipe(cf={"epochs": 2, "dimensions": 8, "heads": 1, "layers": 1})
+    fit.run(run, settings, RUNTIME)
+    folder = train.run(run, recipe(dense=TAUGHT, epochs=4), RUNTIME)
+    told = [
+        entry
+        for entry in json.loads((folder / "training.json").read_text())
+        if "loss_alignment" in entry
+    ]
+    assert told
+    for entry in told:
+        parts = entry["loss_codes"] + entry["loss_dense"] + entry["loss_alignment"]
+        assert entry["loss"] == pytest.approx(parts, rel=1e-4)
+    assert GenerativeModel.load(folder, device=CPU).dense.items.shape == (len(small_index), 64)
+    with pytest.raises(ConfigError, match="streams only"):
+        words = str(tiny_language_model(tmp_path, small_index))
+        tuned = {"form": "instruction", "language_model": words}
+        train.run(run, recipe(dense=TAUGHT, **tuned), RUNTIME)
+
+
+@pytest.mark.parametrize("form", ["stream", "instruction"])
+def test_a_pretrained_model_gets_a_dense_side_too(tmp_path, cycle_dataset, small_index, form):
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    tuned = {"form": form, "language_model": str(tiny_language_model(tmp_path, small_index))}
+    folder = train.run(run, recipe(**DENSE, **tuned, epochs=3), RUNTIME)
+    model = GenerativeModel.load(folder, device=CPU)
+    figures = [
+        entry["eval_ndcg@10"]
+        for entry in json.loads((folder / "training.json").read_text())
+        if "eval_ndcg@10" in entry
+    ]
+    histories = [cycle_dataset.histories("validation")[row] for row in range(60)]
+    rankings = HybridRanker(model, beam=10, batch_size=64).rank(histories, 10, exclude=histories)
+    served = Figures.of(rankings, cycle_dataset.histories("validation").target)
+    # Merging rounds the adapters to half precision once.
+    assert served.ndcg == pytest.approx(max(figures), abs=0.02)
+
+
+def test_rewards_and_tasks_do_not_go_with_a_dense_side(tmp_path, cycle_dataset, small_index):
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    with pytest.raises(ConfigError, match="rewards are learned"):
+        train.run(run, recipe(**DENSE, reinforcement={"steps": 1}), RUNTIME)
+    with pytest.raises(ConfigError, match="tokens of their answers"):
+        train.run(run, recipe(**DENSE, tasks=[{"name": "stream", "weight": 1.0}]), RUNTIME)
+
+
+def test_the_cf_model_is_asked_without_being_read(tmp_path, cycle_dataset, small_index):
+    """It lies in the folder and has its share in lists; no token stands for it."""
+    run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    fit.run(run, Recipe(cf={"epochs": 3, "dimensions": 8, "heads": 1, "layers": 1}), RUNTIME)
+    settings = {"weight": 1.0, "vectors": None, "dimensions": 8, "cf": True}
+    folder = train.run(run, recipe(dense=settings, epochs=4, evaluations=1), RUNTIME)
+    alone = folder.rename(tmp_path / "elsewhere")
+    model = GenerativeModel.load(alone, device=CPU)
+    assert model.bridge.user_model.name == "sasrec" and not model.bridge.has_users
+    history = np.asarray([5, 6, 7], dtype=np.int32)
+    sides = HybridRanker(model, beam=10).both_sides([history], 10, [RowRules()])[0]
+    network = model.bridge.user_model.network
+    with torch.inference_mode():
+        own = network.scores(network.last_states([history])).log_softmax(1)[0].numpy()
+    np.testing.assert_allclose(sides.cf, own[sides.items], rtol=1e-5)
+    answer = Recommender.from_pretrained(alone).recommend([["i5", "i6"]], k=3)[0]
+    assert len(answer.items) == 3

@@ -2,12 +2,11 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from genrec.data.ranking import Ranking
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.model.generative import GenerativeModel
 from genrec.model.task_prompts import Encoded
+from genrec.training.dense_weight import Figures
 from genrec.training.tasks.examples import ValidationExamples
 from genrec.training.tasks.objective import TaskObjective
 from genrec.training.tasks.plan import padded
@@ -53,7 +52,7 @@ def validate_tasks(
             seen = [examples.histories[place] for place in places]
             rankings = ranker.rank_prompts(prompts, 10, exclude=seen)
             targets = examples.histories.target[np.asarray(places)]
-            figures[f"ndcg@10_{task}"] = ndcg_at_10(rankings, targets)
+            figures[f"ndcg@10_{task}"] = Figures.of(rankings, targets).ndcg
     model.language_model.train(training)
     return figures
 
@@ -70,17 +69,3 @@ def _loss(objective: TaskObjective, examples: list[Encoded], pad: int, batch_siz
             objective.sequence_losses(batch["tokens"].to(device), batch["answers"].to(device))
         )
     return float(torch.cat(losses).mean())
-
-
-def ndcg_at_10(rankings: list[Ranking], targets: NDArray[np.int32]) -> float:
-    """Return the mean of ``1 / log2(place + 1)``, places from 1, 0 where the target is not there.
-
-    Args:
-        rankings: Lists of up to ten items.
-        targets: int32[n], the one right item of each.
-    """
-    gains = [
-        float((1 / np.log2(np.flatnonzero(ranking.items == target) + 2)).sum())
-        for ranking, target in zip(rankings, targets, strict=True)
-    ]
-    return float(np.mean(gains))
