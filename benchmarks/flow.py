@@ -18,6 +18,7 @@ from typing import Any
 import flow_checkout
 import flow_runs
 import flow_serve
+from command_line import absolute, say
 from flow_page import page
 from flow_rows import STEPS, Row, failure, merge, read_rows, stamp, stamped, without_paths
 from results_file import RESULTS, ROOT, cell, write_results
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().error("the movietweetings steps need --data, the folder of MovieTweetings-100k")
     failed = [step for step in steps if not run_step(step, options)]
     if failed:
-        _say(f"not measured: {', '.join(failed)}")
+        say(f"not measured: {', '.join(failed)}")
     return 1 if failed else 0
 
 
@@ -62,19 +63,19 @@ def run_step(step: str, options: argparse.Namespace) -> bool:
     command = without_paths(_command(step, options), names)
     before = stamp(command, SEED if step == "decoding" else None)
     begun = time.perf_counter()
-    _say(f"{step} ...")
+    say(f"{step} ...")
     try:
         rows, more = measure(step, options)
     except (GenRecError, OSError, subprocess.SubprocessError) as error:
         rows, more = [failure(str(error))], {}
-        _say(f"{step} failed: {error}")
+        say(f"{step} failed: {error}")
     seconds = more.pop("step_seconds", time.perf_counter() - begun)
     rows = [_named(row, names) for row in stamped(step, rows, before | more, seconds)]
     keep(rows, step, options.results)
     for row in rows:
         if row["kind"] == "bar":
             verdict = "met" if row["met"] else "MISSED"
-            _say(f"{step}: {row['bar']}: {cell(row['value'])}, wanted {row['wanted']}: {verdict}")
+            say(f"{step}: {row['bar']}: {cell(row['value'])}, wanted {row['wanted']}: {verdict}")
     return all(row["kind"] != "failure" for row in rows)
 
 
@@ -188,25 +189,15 @@ def _named(row: Row, names: dict[Path, str]) -> Row:
     }
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks/flow.py", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
     add("steps", nargs="+", choices=[*STEPS, "all"], metavar="STEP", help=", ".join(STEPS))
-    add("--data", type=_absolute, help="folder of MovieTweetings-100k")
-    add(
-        "--runs", type=_absolute, default=RUNS, help="folder for the run folders; default runs/flow"
-    )
-    add("--run", type=_absolute, help="serve: finished run; default RUNS/quickstart-fast")
+    add("--data", type=absolute, help="folder of MovieTweetings-100k")
+    add("--runs", type=absolute, default=RUNS, help="folder for the run folders; default runs/flow")
+    add("--run", type=absolute, help="serve: finished run; default RUNS/quickstart-fast")
     add(
         "--existing",
         choices=["refuse", "replace", "reuse"],
@@ -217,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lists", type=int, default=100_000, help="decoding: lists to generate")
     add("--cases", type=int, default=1000, help="decoding: cases against brute force")
     add("--seconds", type=float, help="ci: seconds of a run that passed, in place of a run")
-    add("--results", type=_absolute, default=RESULTS, help="folder of flow.json and flow.md")
+    add("--results", type=absolute, default=RESULTS, help="folder of flow.json and flow.md")
     add("--quiet", action="store_true", help="no progress bars")
     return parser
 

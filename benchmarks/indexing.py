@@ -12,7 +12,6 @@ import argparse
 import fcntl
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import indexing_browser
@@ -21,6 +20,7 @@ import indexing_new_items
 import indexing_page
 import indexing_runs
 import indexing_scale
+from command_line import absolute
 from flow_rows import read_rows, stamp
 from indexing_methods import METHODS
 from results_file import RESULTS, ROOT, write_results
@@ -164,21 +164,17 @@ def _write(
     )
 
 
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks/indexing.py", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
     add("steps", nargs="+", choices=list(_STEPS), metavar="STEP", help=", ".join(_STEPS))
-    add("--data", type=_absolute, required=True, help="folder that holds the data sets")
-    add("--text-model", type=_absolute, help="folder of a sentence-transformers model (MiniLM)")
+    add("--data", type=absolute, required=True, help="folder that holds the data sets")
+    add("--text-model", type=absolute, help="folder of a sentence-transformers model (MiniLM)")
     add("--methods", nargs="+", choices=[each.name for each in METHODS], metavar="METHOD")
-    add("--runs", type=_absolute, default=ROOT / "runs" / "indexing", help="folder for run folders")
-    add("--results", type=_absolute, default=RESULTS, help="folder of the results files")
+    add("--runs", type=absolute, default=ROOT / "runs" / "indexing", help="folder for run folders")
+    add("--results", type=absolute, default=RESULTS, help="folder of the results files")
     add("--items", type=int, default=1_000_000, help="scale: items")
     add("--dimensions", type=int, default=768, help="scale: dimensions")
     add("--again", action="store_true", help="measure again what was measured before")

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
+from command_line import absolute
 from flow_rows import read_rows, stamp
 from results_file import RESULTS, ROOT, cell, machine_words, table, write_results
 
@@ -201,14 +202,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=60, help="optimizer steps of a row")
     add("--language-model", default="smollm2", help="as train.language_model")
     add("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="recipe")
-    add("--runs", type=_absolute, default=ROOT / "runs" / "new-rows", help="folder for run folders")
-    add("--results", type=_absolute, default=RESULTS, help="folder of the results files")
+    add("--runs", type=absolute, default=ROOT / "runs" / "new-rows", help="folder for run folders")
+    add("--results", type=absolute, default=RESULTS, help="folder of the results files")
     add("--again", action="store_true", help="measure again what was measured before")
     return parser
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 import quality_page
 import quality_runs
+from command_line import absolute, say
 from flow_rows import read_rows, stamp, without_paths
 from quality_measure import Record, measure
 from quality_plan import Job, Plan, read_plan
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = plan.jobs(options.tables, options.sets, options.rows, options.seeds)
     done = _done(options)
     missing = [job for job in wanted if options.again or (job.key, job.digest) not in done]
-    _say(f"{len(wanted)} results wanted, {len(wanted) - len(missing)} are there")
+    say(f"{len(wanted)} results wanted, {len(wanted) - len(missing)} are there")
     if options.list:
         for job in missing:
-            _say(f"{job.folder_name}: about {job.minutes:.1f} minutes")
+            say(f"{job.folder_name}: about {job.minutes:.1f} minutes")
         return 0
     place = _place(options)
     try:
@@ -85,9 +86,9 @@ def _work(
         if quality_runs.lacks_cf(job, recipe, place):
             minutes += plan.sets[job.set].cf_minutes
         if until is not None and time.monotonic() + 60 * minutes > until:
-            _say(f"{job.folder_name}: no time for about {minutes:.1f} minutes, left for later")
+            say(f"{job.folder_name}: no time for about {minutes:.1f} minutes, left for later")
             continue
-        _say(f"{job.folder_name} ...")
+        say(f"{job.folder_name} ...")
         before = stamp(_command(job), job.seed)
         begun = time.monotonic()
         try:
@@ -98,7 +99,7 @@ def _work(
         record["job_seconds"] = round(time.monotonic() - begun, 1)
         keep(plan, options.results, [before | _place_of(job) | record])
         shown = record.get("failed") or f"NDCG@10 {cell(record['ndcg@10'])}"
-        _say(f"{job.folder_name}: {shown}, {record['job_seconds']:.0f} s")
+        say(f"{job.folder_name}: {shown}, {record['job_seconds']:.0f} s")
     return failed
 
 
@@ -188,7 +189,7 @@ def _place(options: argparse.Namespace) -> Place:
     prepared: dict[str, list[Path]] = {}
     for word in options.prepared:
         name, _, folder = word.partition("=")
-        prepared.setdefault(name, []).append(_absolute(folder))
+        prepared.setdefault(name, []).append(absolute(folder))
     return Place(
         runs=options.runs,
         data=options.data,
@@ -224,14 +225,6 @@ def _only_stand_ins(plan: Plan, options: argparse.Namespace) -> bool:
     return bool(options.sets) and plan.sets[options.sets[0]].stand_in
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks/quality.py", description=(__doc__ or "").split("\n\n")[0]
@@ -242,13 +235,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", nargs="+", metavar="ROW", help="rows; default all of the tables")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds; default those of the plan")
     add("--minutes", type=float, help="start nothing that is thought to end later than this")
-    add("--data", type=_absolute, help="folder that holds the data sets")
-    add("--text-model", type=_absolute, help="folder of a sentence-transformers model (MiniLM)")
+    add("--data", type=absolute, help="folder that holds the data sets")
+    add("--text-model", type=absolute, help="folder of a sentence-transformers model (MiniLM)")
     add("--prepared", action="append", default=[], metavar="SET=FOLDER",
         help="run folder whose finished stages are taken where they fit; repeat")  # fmt: skip
     add("--set", dest="settings", action="append", default=[], metavar="runtime.KEY=VALUE")
-    add("--runs", type=_absolute, default=RUNS, help="folder for run folders")
-    add("--results", type=_absolute, help="folder of the results files; stand-ins: RUNS")
+    add("--runs", type=absolute, default=RUNS, help="folder for run folders")
+    add("--results", type=absolute, help="folder of the results files; stand-ins: RUNS")
     add("--again", action="store_true", help="measure again what was measured before")
     add("--list", action="store_true", help="only say what is missing")
     return parser

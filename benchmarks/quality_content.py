@@ -14,9 +14,10 @@ from genrec.cf.request import check_request
 from genrec.config import Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.ranking import Ranking
+from genrec.data.sample import sample
 from genrec.embeddings.table import EmbeddingTable
 from genrec.evaluation.predictions import from_rankings
-from genrec.serving.export import rank_all, sample
+from genrec.serving.export import rank_all
 from genrec.serving.shards import Shards
 
 NAME = "content_knn"

@@ -126,6 +126,8 @@ def state_of(
         if name not in manifest.inputs
     ]
     reasons += _changed_sources(folder, stage, recipe)
+    if stage.verb == "train":
+        reasons += _changed_templates(manifest, recipe.train.templates)
     return StageState(stage, tuple(reasons))
 
 
@@ -274,7 +276,6 @@ def _changed_sources(folder: Path, stage: Stage, recipe: Recipe) -> list[str]:
     sources = {
         "data": (recipe.data.path, recipe.data.items_path),
         "image": (recipe.image.path, recipe.image.vectors),
-        "train": (recipe.train.templates,),
     }
     for named in sources.get(stage.verb, ()):
         source = Path(named) if named else None
@@ -286,6 +287,15 @@ def _changed_sources(folder: Path, stage: Stage, recipe: Recipe) -> list[str]:
         if any(path.stat().st_mtime > made for path in files):
             reasons.append(f"{source} was changed after it was read")
     return reasons
+
+
+def _changed_templates(manifest: artifacts.Manifest, named: str | None) -> list[str]:
+    """Compare by content: a training takes long, and the file may be changed while it runs."""
+    if named is None or not Path(named).is_file():
+        return []
+    if artifacts.sha256_of(Path(named)) == manifest.facts.get("templates"):
+        return []
+    return [f"{named} was changed after it was read"]
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:

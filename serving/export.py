@@ -25,6 +25,7 @@ from genrec.config import Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking, RankingModel
+from genrec.data.sample import sample
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import from_rankings
 from genrec.model.code_head import trained_score
@@ -129,20 +130,6 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             logger.info("%s: %d lists in %.1f s", name, len(examples), lists.seconds)
     shards.remove()
     return folder
-
-
-def sample(examples: int, users: int | None, seed: int) -> NDArray[np.int64]:
-    """Return sorted positions of a random sample without repeats; all when users is None.
-
-    Args:
-        examples: How many there are.
-        users: How many are wanted; all are taken when there are no more.
-        seed: Same seed, same sample.
-    """
-    if users is None or users >= examples:
-        return np.arange(examples, dtype=np.int64)
-    drawn = np.random.default_rng(seed).choice(examples, size=users, replace=False)
-    return np.sort(drawn).astype(np.int64)
 
 
 def rank_all(

@@ -1,7 +1,5 @@
 """Rankings kept on disk while a long job runs, so that a killed one goes on where it was."""
 
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from genrec.claimed_folder import claim
 from genrec.data.ranking import Ranking
 
 logger = logging.getLogger(__name__)
@@ -32,13 +31,7 @@ class Shards:
 
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.key = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()
-        mark = folder / "key.txt"
-        if folder.exists() and (not mark.is_file() or mark.read_text() != self.key):
-            logger.info("%s is of another job; starting afresh", folder)
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(self.key)
+        self.key = claim(folder, job)
 
     def load(self, name: str) -> tuple[list[Ranking], float] | None:
         """Return the rankings of a piece and the seconds they took; None when not there."""

@@ -59,6 +59,9 @@ def dense_term(
     language_model: Any = model.language_model
     hidden = int(language_model.get_input_embeddings().weight.shape[1])
     learner = DenseLearner(hidden, model.item_counts, vectors, config.dimensions)
+    own = sum(parameter.numel() for parameter in learner.parameters())
+    for count in ("parameters", "trained_parameters"):
+        model.facts[count] += own
     alignment = None
     if config.alignment_weight and teacher is not None:
         alignment = PostAlignment(

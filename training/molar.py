@@ -18,6 +18,7 @@ from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.load import load
 from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.sasrec_training import best_epoch
 from genrec.config import Recipe
 from genrec.config_molar import MolarConfig
 from genrec.data.dataset import Dataset
@@ -33,7 +34,7 @@ from genrec.training.dropout import add_dropout
 from genrec.training.frozen_users import FrozenUsers
 from genrec.training.lora import merge
 from genrec.training.post_alignment import PostAlignment
-from genrec.training.user_training import UserSchedule, best_epoch, newest_items, train_users
+from genrec.training.user_training import UserSchedule, newest_items, train_users
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """The model's word on groups of items, with gradients."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from genrec.decoding.path_scores import path_scores
 from genrec.model.code_head import CodeHead, trained_score
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import item_token_table
+from genrec.model.output_layer import full_logits
 from genrec.model.prompts import pad_left, pad_right
 
 # States whose logits over all words are held at once.
@@ -80,8 +80,5 @@ class Policy:
         return torch.cat(parts).view(*read.shape[:-1], 1)
 
     def _total(self, states: Tensor) -> Tensor:
-        output: Any = self._model.language_model.get_output_embeddings()
-        logits = output(states).float()
-        if self._head.softcap:
-            logits = self._head.softcap * torch.tanh(logits / self._head.softcap)
+        logits = full_logits(self._model.language_model, states)
         return torch.logsumexp(logits, dim=-1)

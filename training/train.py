@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from genrec import artifacts
+from genrec.claimed_folder import claim
 from genrec.config import Recipe
 from genrec.config_reinforcement import ReinforcementConfig
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
+from genrec.data.sample import sample
 from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
@@ -18,7 +20,6 @@ from genrec.training.aids import Aids, check_aids, objective_of, read_aids
 from genrec.training.arguments import best_by, trainer_arguments
 from genrec.training.bridging import with_bridge
 from genrec.training.candidate_objective import question_figures
-from genrec.training.checkpoints import claim
 from genrec.training.events import learn_events
 from genrec.training.learner import Learner, prepare
 from genrec.training.lesson import history_lesson
@@ -26,7 +27,7 @@ from genrec.training.reinforcement import CUTOFFS, PHASE, reinforce
 from genrec.training.saving import save_model
 from genrec.training.tasks.lesson import check_tasks, mixture_lesson
 from genrec.training.tuned import tuned_once
-from genrec.training.validation import sample, validate
+from genrec.training.validation import validate
 
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
@@ -38,6 +39,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     config = recipe.train
     check_aids(config)
     templates = check_tasks(config)
+    words_read = artifacts.sha256_of(Path(config.templates)) if config.templates else None
     inputs = {name: run_folder / name for name in ("dataset", "index", *config.folders_read)}
     dataset = Dataset.load(inputs["dataset"])
     index_digest = artifacts.verify(inputs["index"], "index").digest
@@ -74,7 +76,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         seed=runtime.seed,
         config=config.model_dump(mode="json"),
         inputs=inputs,
-        facts={"seconds": seconds},
+        facts={"seconds": seconds, "templates": words_read},
     ) as partial:
         save_model(learner, partial, log, dense=aids.dense, best_by=best_by(config))
     shutil.rmtree(checkpoints)
@@ -96,7 +98,8 @@ def fit(
     """
     model = learner.model
     objective = objective_of(learner, config, aids)
-    examples = sample(dataset.histories("validation"), config.validation_users, runtime.seed)
+    held_out = dataset.histories("validation")
+    examples = held_out.take(sample(len(held_out), config.validation_users, runtime.seed))
 
     def learn() -> list[dict[str, Any]]:
         if config.tasks:

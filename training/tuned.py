@@ -30,7 +30,8 @@ def tuned_once(learner: Learner, folder: Path, learn: Callable[[], Log], *, keep
         kept = WeightCopy(learner.trained)
         kept.load(folder)
         kept.swap()
-        log: Log = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        learner.model.facts.update(_read(folder / "facts.json"))
+        log: Log = _read(folder / "training.json")
         return log
     log = learn()
     if keep:
@@ -39,5 +40,12 @@ def tuned_once(learner: Learner, folder: Path, learn: Callable[[], Log], *, keep
         partial.mkdir()
         WeightCopy(learner.trained).save(partial)
         (partial / "training.json").write_text(json.dumps(log), encoding="utf-8")
+        # What the training says of the model, such as the tasks it was tuned on.
+        facts = json.dumps(learner.model.facts)
+        (partial / "facts.json").write_text(facts, encoding="utf-8")
         os.replace(partial, folder)
     return log
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - what a JSON file holds
+    return json.loads(path.read_text(encoding="utf-8"))

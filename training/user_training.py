@@ -14,7 +14,14 @@ from torch.nn import functional
 
 from genrec.cf.progress import training_progress
 from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
-from genrec.cf.sasrec_training import LOGITS_AT_ONCE, batches
+from genrec.cf.sasrec_training import (
+    LOGITS_AT_ONCE,
+    Epoch,
+    Schedule,
+    batches,
+    best_epoch,
+    describe,
+)
 from genrec.cf.validation import validate
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DataError
@@ -29,40 +36,23 @@ Loss = Literal["cross_entropy", "bce"]
 
 
 @dataclass(frozen=True)
-class UserSchedule:
+class UserSchedule(Schedule):
     """How long, how fast and on what loss to train.
 
     Attributes:
-        epochs: Most passes over the training sequences.
-        patience: Stop after so many epochs without a better validation NDCG@10.
-        batch_items: Most items in a batch, padding included.
-        learning_rate: Step size of AdamW.
-        weight_decay: Weight decay of AdamW.
         loss: ``cross_entropy`` over all items with a training event, or ``bce`` against one drawn.
         alignment_weight: Weight of the post-alignment loss.
-        seed: Seed of batch order, negatives and dropout.
     """
 
-    epochs: int = 100
-    patience: int = 8
-    batch_items: int = 2048
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
     loss: Loss = "cross_entropy"
     alignment_weight: float = 0.1
-    seed: int = 42
 
 
 @dataclass(frozen=True)
-class UserEpoch:
+class UserEpoch(Epoch):
     """What one epoch gave: mean losses of a position, and validation figures where there are."""
 
-    epoch: int
-    loss: float
-    alignment: float | None
-    recall_at_10: float | None
-    ndcg_at_10: float | None
-    seconds: float
+    alignment: float | None = None
 
 
 def train_users(
@@ -109,9 +99,7 @@ def train_users(
             trainer.epoch(newest, sequences.user, validation)
             if checkpoint is not None:
                 checkpoint.save(trainer.state())
-            entry = trainer.log[-1]
-            words = "" if entry.ndcg_at_10 is None else f", NDCG@10 {entry.ndcg_at_10:.4f}"
-            progress.update(task, advance=1, description=f"Molar loss {entry.loss:.3f}{words}")
+            progress.update(task, advance=1, description=describe("Molar", trainer.log[-1]))
     trainer.load(trainer.best)
     return trainer.log
 
@@ -119,16 +107,6 @@ def train_users(
 def newest_items(sequences: Histories, max_history: int) -> list[NDArray[np.int32]]:
     """Return what is learned of each sequence: the newest items that are read, and one to guess."""
     return [sequences[i][-max_history - 1 :] for i in range(len(sequences))]
-
-
-def best_epoch(log: Sequence[UserEpoch]) -> int:
-    """Return the number, from 1, of the first epoch with the best NDCG@10; 0 for an empty log.
-
-    Without validation figures it is the last epoch.
-    """
-    if not log or log[-1].ndcg_at_10 is None:
-        return len(log)
-    return max(log, key=lambda entry: (entry.ndcg_at_10 or 0.0, -entry.epoch)).epoch
 
 
 class _Trainer:
@@ -225,10 +203,10 @@ class _Trainer:
             UserEpoch(
                 number,
                 loss,
-                alignment if self.alignment is not None else None,
                 recall,
                 ndcg,
                 round(time.perf_counter() - started, 3),
+                alignment if self.alignment is not None else None,
             )
         )
         if best_epoch(self.log) == number:

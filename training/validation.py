@@ -95,14 +95,6 @@ def _rankings(
     }
 
 
-def sample(examples: Histories, users: int, seed: int) -> Histories:
-    """Return at most so many examples, drawn at random by seed, in their old order."""
-    if len(examples) <= users:
-        return examples
-    rows = np.random.default_rng(seed).choice(len(examples), users, replace=False)
-    return examples.take(np.sort(rows))
-
-
 def _with_targets(examples: Histories, rows: np.ndarray, max_history: int) -> torch.Tensor:
     """Return the newest items of each history and then its target, int64[B, width], padded."""
     sequences = [np.append(examples[int(row)][-max_history:], examples.target[row]) for row in rows]

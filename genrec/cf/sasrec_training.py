@@ -114,13 +114,14 @@ def train(
                 trainer.epoch(newest, validation)
                 if checkpoint is not None:
                     checkpoint.save(trainer.state())
-                progress.update(task, advance=1, description=_describe(label, trainer.log[-1]))
+                progress.update(task, advance=1, description=describe(label, trainer.log[-1]))
     network = trainer.average.requires_grad_()
     network.load_state_dict(trainer.best)
     return network, trainer.log
 
 
-def _describe(label: str, epoch: Epoch) -> str:
+def describe(label: str, epoch: Epoch) -> str:
+    """Return what an epoch gave, for a progress bar."""
     score = "" if epoch.ndcg_at_10 is None else f", NDCG@10 {epoch.ndcg_at_10:.4f}"
     return f"{label} loss {epoch.loss:.3f}{score}"
 

@@ -1,6 +1,5 @@
 """Image vectors kept while many are made, so that a stopped job goes on where it was."""
 
-import hashlib
 import json
 import logging
 import os
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from genrec.claimed_folder import claim
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,7 @@ class Chunks:
 
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         self._folder = folder
-        self._key = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()
-        mark = folder / "belongs_to.txt"
-        if folder.exists() and not (mark.is_file() and mark.read_text() == self._key):
-            logger.warning("%s is of another recipe or other inputs; starting anew", folder)
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(self._key)
+        claim(folder, job)
 
     def load(self, number: int) -> Chunk | None:
         """Return a chunk; None when it is not there or not whole."""

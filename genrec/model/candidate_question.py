@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from genrec.data.catalog import Catalog
 from genrec.errors import ConfigError
 from genrec.model.bridge import Bridge
+from genrec.model.prompts import start_token
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,6 @@ class CandidateQuestion:
                 "the question about titles needs a language model that knows words and a token "
                 "that ends a text; set train.language_model, or train.bridge.candidates: 0."
             )
-        start = tokenizer.bos_token_id
         encoded = tokenizer(list(catalog.titles), add_special_tokens=False)["input_ids"]
         return cls(
             bridge,
@@ -98,7 +98,7 @@ class CandidateQuestion:
                 for name, text in asdict(texts).items()
             },
             [np.asarray(title[:title_tokens], dtype=np.int64) for title in encoded],
-            int(end if start is None else start),
+            start_token(tokenizer),
             int(end),
             max_history,
         )

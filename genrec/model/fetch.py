@@ -141,6 +141,34 @@ def cached(name: str, cache: Path | None = None) -> Path | None:
     return folder
 
 
+def resolve(name: str, revision: str | None, *, quiet: bool = False) -> tuple[str, str | None]:
+    """Return where to load a language model from, and at which revision.
+
+    Args:
+        name: A name in ``KNOWN``, which is fetched if need be; a folder, or a hub id.
+        revision: Pinned revision for a hub id; a folder has none.
+        quiet: No progress bars.
+    """
+    if name in KNOWN:
+        return str(fetch(name, quiet=quiet)), None
+    return name, None if Path(name).is_dir() else revision
+
+
+def unreachable(name: str, key: str, otherwise: str, error: Exception) -> DependencyError:
+    """Return the error that says what to do when a language model cannot be loaded.
+
+    Args:
+        name: What was asked for.
+        key: Key of the recipe that named it.
+        otherwise: What can be done without one; empty for nothing.
+        error: Why not.
+    """
+    return DependencyError(
+        f"the language model {name!r} cannot be loaded ({error}). Give {key} a folder with a "
+        f"language model, a hub id that can be reached, or one of {sorted(KNOWN)}{otherwise}."
+    )
+
+
 def fetch(name: str, *, cache: Path | None = None, quiet: bool = False) -> Path:
     """Return the folder of a named language model; download and check it the first time.
 

@@ -1,6 +1,5 @@
 """Loading a language model that reads items: a causal one, or one that sees."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from genrec.errors import ConfigError, DependencyError
+from genrec.errors import ConfigError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
 from genrec.model.progress_bars import without_progress_bars
@@ -35,9 +34,7 @@ def load_item_language_model(
         DependencyError: When the model can be reached neither locally nor on the hub.
         ConfigError: When it is an encoder-decoder.
     """
-    source: str | Path = name
-    if name in fetch.KNOWN:
-        source, revision = fetch.fetch(name, quiet=quiet), None
+    source, revision = fetch.resolve(name, revision, quiet=quiet)
     processor: Any = None
     try:
         with without_progress_bars(quiet):
@@ -56,9 +53,5 @@ def load_item_language_model(
                 model = auto_model(source, revision=revision, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError, ImportError) as error:
-        raise DependencyError(
-            f"the language model {name!r} cannot be loaded ({error}). Give item_model."
-            f"language_model a folder with a causal or vision-language model, a hub id that can be "
-            f"reached, or one of {sorted(fetch.KNOWN)}."
-        ) from error
+        raise fetch.unreachable(name, "item_model.language_model", "", error) from error
     return model, tokenizer, processor

@@ -13,7 +13,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
     AutoTokenizer,
-    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,12 +22,13 @@ from transformers import (
 )
 
 from genrec.data.histories import Histories
-from genrec.errors import ConfigError, DependencyError
+from genrec.errors import ConfigError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
 from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.model.progress_bars import without_progress_bars
 from genrec.model.quantization import Quantize, keep_trainable, loading_arguments
+from genrec.model.scratch import decoder_config
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 
@@ -59,24 +59,17 @@ def from_scratch(
     Raises:
         ConfigError: When the width is not a multiple of twice the heads.
     """
-    if hidden % (2 * heads):
-        raise ConfigError(
-            f"train.scratch.hidden is {hidden} and train.scratch.heads is {heads}; "
-            "the width must be a multiple of twice the heads."
-        )
     tokenizer, vocabulary = _code_words(index, bos_token="<start>")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=feed_forward,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=max_tokens,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=None,
+    config = decoder_config(
+        "train.scratch",
+        words=len(tokenizer),
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        feed_forward=feed_forward,
+        max_tokens=max_tokens,
+        start_token=tokenizer.bos_token_id,
+        pad_token=tokenizer.pad_token_id,
     )
     return LlamaForCausalLM(config), tokenizer, vocabulary
 
@@ -161,22 +154,15 @@ def load_pretrained(
         ConfigError: When the folder holds an adapter.
     """
     _refuse_adapter(Path(name))
-    source: str | Path = name
-    if name in fetch.KNOWN:
-        source, revision = fetch.fetch(name, quiet=quiet), None
-    elif Path(name).is_dir():
-        revision = None
+    source, revision = fetch.resolve(name, revision, quiet=quiet)
     loading = loading_arguments(quantize, device or torch.device("cpu"), dtype)
     try:
         with without_progress_bars(quiet):
             model = auto_model(source, revision=revision, dtype=dtype, loading=loading)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise DependencyError(
-            f"the language model {name!r} cannot be loaded ({error}). Give train.language_model a "
-            f"folder with a language model, a hub id that can be reached, or one of "
-            f"{sorted(fetch.KNOWN)}; or leave it null to train a small model from scratch."
-        ) from error
+        otherwise = "; or leave it null to train a small model from scratch"
+        raise fetch.unreachable(name, "train.language_model", otherwise, error) from error
     keep_trainable(model)
     return model, tokenizer
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from transformers import AutoModel, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import AutoModel, LlamaModel, PreTrainedModel
 
-from genrec.errors import ConfigError, DependencyError
+from genrec.errors import ConfigError
 from genrec.model import fetch
 from genrec.model.progress_bars import without_progress_bars
+from genrec.model.scratch import decoder_config
 
 
 def body_from_scratch(
@@ -25,22 +26,14 @@ def body_from_scratch(
     Raises:
         ConfigError: When the width is not a multiple of twice the heads.
     """
-    if hidden % (2 * heads):
-        raise ConfigError(
-            f"molar.scratch.hidden is {hidden} and molar.scratch.heads is {heads}; the width must "
-            "be a multiple of twice the heads."
-        )
-    config = LlamaConfig(
-        vocab_size=1,
-        hidden_size=hidden,
-        intermediate_size=feed_forward,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=max_tokens,
-        pad_token_id=None,
-        bos_token_id=None,
-        eos_token_id=None,
+    config = decoder_config(
+        "molar.scratch",
+        words=1,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        feed_forward=feed_forward,
+        max_tokens=max_tokens,
     )
     return LlamaModel(config)
 
@@ -64,20 +57,15 @@ def pretrained_body(
         DependencyError: When the model can be reached neither locally nor on the hub.
         ConfigError: When it is an encoder-decoder.
     """
-    source: Any = name
-    if name in fetch.KNOWN:
-        source, revision = fetch.fetch(name, quiet=quiet), None
+    source, revision = fetch.resolve(name, revision, quiet=quiet)
     try:
         with without_progress_bars(quiet):
             whole: Any = AutoModel.from_pretrained(
                 source, revision=revision, dtype=dtype, use_safetensors=True
             )
     except (OSError, ValueError) as error:
-        raise DependencyError(
-            f"the language model {name!r} cannot be loaded ({error}). Give molar.language_model a "
-            f"folder with a language model, a hub id that can be reached, or one of "
-            f"{sorted(fetch.KNOWN)}; or leave it null to train a small one from scratch."
-        ) from error
+        otherwise = "; or leave it null to train a small model from scratch"
+        raise fetch.unreachable(name, "molar.language_model", otherwise, error) from error
     if whole.config.is_encoder_decoder:
         raise ConfigError(
             f"molar.language_model {name!r} is an encoder-decoder; give a decoder-only or a "

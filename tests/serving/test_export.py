@@ -10,12 +10,13 @@ from genrec.cf.popularity import Popularity
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.data.ranking import Ranking
+from genrec.data.sample import sample
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, DataError
 from genrec.evaluation.predictions import Predictions, check
 from genrec.runtime import Runtime
 from genrec.serving import export
-from genrec.serving.export import mark_invalid, run, sample
+from genrec.serving.export import mark_invalid, run
 from tests.serving.world import ITEMS, USERS, build
 
 RUNTIME = Runtime(device="cpu", dtype="float32", quiet=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from genrec.config import Recipe
+from genrec.data.sample import sample
 from genrec.decoding.candidate_chooser import CandidateChooser, title_scores
 from genrec.errors import ConfigError, RequestError
 from genrec.evaluation.candidate_test import chooser_of, draw_candidates, hit_at_1
@@ -19,7 +20,6 @@ from genrec.training import train
 from genrec.training.batches import IGNORED
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.objectives import Objective
-from genrec.training.validation import sample
 from tests.training.bridged_run import user_model, write_run
 from tests.training.world import SCRATCH, tiny_language_model
 
@@ -191,7 +191,8 @@ def test_the_checkpoint_is_chosen_by_the_question_and_the_folder_answers_the_sam
     log = json.loads((run / "model" / "training.json").read_text())
     [logged] = [entry["eval_hit@1_of_candidates"] for entry in log if "eval_loss" in entry]
     assert model.facts["validation"]["hit@1_of_candidates"] == logged
-    examples = sample(module_dataset.histories("validation"), 12, RUNTIME.seed)
+    held_out = module_dataset.histories("validation")
+    examples = held_out.take(sample(len(held_out), 12, RUNTIME.seed))
     candidates = draw_candidates(examples, 24, RUNTIME.seed, 4)
     assert hit_at_1(CandidateChooser(model).rank, examples, candidates) == logged
 

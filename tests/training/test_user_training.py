@@ -7,6 +7,7 @@ import torch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.sasrec_training import best_epoch
 from genrec.cf.validation import validate
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError, DataError
@@ -16,7 +17,7 @@ from genrec.model.user_ranker import UserRanker
 from genrec.training import frozen_users, user_training
 from genrec.training.frozen_users import FrozenUsers
 from genrec.training.post_alignment import PostAlignment
-from genrec.training.user_training import UserSchedule, best_epoch, newest_items, train_users
+from genrec.training.user_training import UserSchedule, newest_items, train_users
 
 N, HIDDEN = 10, 16
 

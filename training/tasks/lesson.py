@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
+from genrec.data.sample import sample
 from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import context_length, item_token_table
@@ -31,7 +32,6 @@ from genrec.training.tasks.plan import Mixture, MixturePlan, Phase
 from genrec.training.tasks.table import Material
 from genrec.training.tasks.text_writer import CachedWriter, TransformersWriter
 from genrec.training.tasks.validation import validate_tasks
-from genrec.training.validation import sample
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def mixture_lesson(
     most = model.prompts.max_history
     sequences, held_out = dataset.sequences(), dataset.histories("validation")
     settings = config.task_texts
-    examples = sample(held_out, config.task_examples, runtime.seed)
+    examples = held_out.take(sample(len(held_out), config.task_examples, runtime.seed))
     items = ItemTexts(dataset.catalog, settings.facet_columns, settings.most_words)
     known = np.flatnonzero(dataset.item_counts)
     customers: CustomerTexts = TemplateTexts(items, templates)

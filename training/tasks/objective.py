@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from genrec.model.output_layer import full_logits
 from genrec.training.objectives import Objective
 
 # Logits that are in memory at once; answers are taken in parts beyond that.
@@ -99,10 +100,7 @@ class TaskObjective(Objective):
         return torch.cat([checkpoint(self._part, *part, use_reentrant=False) for part in parts])
 
     def _part(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        output: Any = self.model
-        logits = output.get_output_embeddings()(self.head.read(hidden)).float()
-        if self.head.softcap:
-            logits = self.head.softcap * torch.tanh(logits / self.head.softcap)
+        logits = full_logits(self.model, self.head.read(hidden))
         return nn.functional.cross_entropy(
             logits,
             targets,
