@@ -1,6 +1,7 @@
 """The recipe lcrec at tiny size: what it learns, keeps, logs and refuses."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -130,6 +131,8 @@ def test_other_templates_make_the_model_stale_and_start_anew(tmp_path, model_fol
     [before] = [state for state in states(run, recipe) if state.stage.verb == "train"]
     assert not any("my.yaml" in reason for reason in before.reasons)
     own.write_text('tasks: {next_item: [{prompt: "{history}|"}]}')
+    # Changed while the training ran, so its time is before that of the model folder.
+    os.utime(own, (1, 1))
     [after] = [state for state in states(run, recipe) if state.stage.verb == "train"]
     assert any("my.yaml was changed" in reason for reason in after.reasons)
 
