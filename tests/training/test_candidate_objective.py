@@ -17,7 +17,7 @@ from genrec.model.language_model import item_token_table
 from genrec.runtime import Runtime
 from genrec.training import train
 from genrec.training.batches import IGNORED
-from genrec.training.candidate_objective import CandidateObjective
+from genrec.training.candidate_objective import HIT, CandidateObjective
 from genrec.training.objectives import Objective
 from genrec.training.validation import sample
 from tests.training.bridged_run import user_model, write_run
@@ -194,6 +194,28 @@ def test_the_checkpoint_is_chosen_by_the_question_and_the_folder_answers_the_sam
     examples = sample(module_dataset.histories("validation"), 12, RUNTIME.seed)
     candidates = draw_candidates(examples, 24, RUNTIME.seed, 4)
     assert hit_at_1(CandidateChooser(model).rank, examples, candidates) == logged
+
+
+def test_of_several_checkpoints_the_question_chooses(
+    tmp_path, module_dataset, module_index, monkeypatch
+):
+    """The lists get better and better; the second checkpoint has the best answers."""
+    settings = recipe(tmp_path, module_index, evaluations=3)
+    with_an_end(tmp_path)
+    made = write_run(tmp_path / "run", module_dataset, module_index)
+    lists, answers, weights = iter([0.1, 0.2, 0.3]), iter([0.1, 0.9, 0.2]), []
+
+    def answered(model, *_):
+        weights.append(model.bridge.soft.source("items").projection.enter.weight.detach().clone())
+        return {HIT: next(answers)}
+
+    monkeypatch.setattr(train, "validate", lambda *_: {"loss": 1.0, "ndcg@10": next(lists)})
+    monkeypatch.setattr(train, "question_figures", answered)
+    folder = train.run(made, settings, RUNTIME)
+    model = GenerativeModel.load(folder, device=CPU)
+    assert model.facts["validation"][HIT] == 0.9
+    chosen = model.bridge.soft.source("items").projection.enter.weight
+    assert [torch.equal(each, chosen) for each in weights] == [False, True, False]
 
 
 def test_drawn_candidates_and_other_models_among_them(module_dataset):
