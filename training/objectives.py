@@ -57,10 +57,6 @@ class Objective:
         """Return the terms of the loss of one batch of a plan by name, weighted."""
         return self.losses(batch["items"])
 
-    def loss(self, items: Tensor) -> Tensor:
-        """Return the loss of a batch, the sum of ``losses``."""
-        return torch.stack(list(self.losses(items).values())).sum()
-
     def losses(self, items: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss of a batch by name, weighted: ``codes`` and more.
 

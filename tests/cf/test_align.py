@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from genrec.errors import ArtifactError, ConfigError
 from genrec.runtime import Runtime
 from tests.training.bridged_run import write_run
 from tests.training.conftest import make_dataset, make_index
+from tests.training.world import with_other_held_out
 
 RUNTIME = Runtime(device="cpu", threads=1, quiet=True)
 RECIPE = Recipe(align=AlignConfig(dimensions=4, epochs=2))
@@ -44,21 +46,28 @@ def test_the_folder_has_a_vector_an_item_and_the_losses(tmp_path):
 
 def test_held_out_events_change_nothing(tmp_path):
     """A planted leak: other held-out items must leave the joint vectors as they are."""
-    dataset, vectors = make_dataset(), []
-    for name, planted in (("a", False), ("b", True)):
-        events = dataset.interactions
-        item = np.where(dataset.part > 0, 0, events.item) if planted else events.item
-        changed = type(dataset)(
-            dataset.catalog,
-            dataset.user_ids,
-            type(events)(events.user, item.astype(np.int32), events.time, events.weight),
-            dataset.part,
-            {},
-        )
-        run = write_run(tmp_path / name, changed, make_index())
+    vectors = []
+    for name, dataset in (("a", make_dataset()), ("b", with_other_held_out(make_dataset()))):
+        run = write_run(tmp_path / name, dataset, make_index())
         shutil.rmtree(run / "joint")
         vectors.append(np.array(EmbeddingTable.load(align.run(run, RECIPE, RUNTIME)).vectors))
     np.testing.assert_array_equal(*vectors)
+
+
+def test_every_weight_of_the_recipe_is_that_of_its_loss(tmp_path, monkeypatch):
+    names = ("match", "item_reconstruction", "text_reconstruction", "recommendation")
+    wanted = dict(zip(names, (0.1, 0.2, 0.3, 0.4), strict=True))
+    given, train = [], align.train_joint
+    monkeypatch.setattr(
+        align,
+        "train_joint",
+        lambda data, weights, *more, **named: (
+            given.append(asdict(weights)) or train(data, weights, *more, **named)
+        ),
+    )
+    run = write_run(tmp_path / "run", make_dataset(), make_index())
+    align.run(run, Recipe(align=AlignConfig(dimensions=4, epochs=1, **wanted)), RUNTIME)
+    assert given == [wanted]
 
 
 def test_clear_errors(tmp_path):

@@ -142,15 +142,21 @@ def test_the_transitions_of_the_embedded_store_are_learned():
     )
     extra = distillation(training, 30)
     options = Schedule(epochs=15, batch_items=256, learning_rate=5e-3, seed=3)
-    found, _ = train(
-        training,
-        from_lists([]),
-        options,
-        lambda: SasRec(
-            30, dimensions=16, layers=1, heads=2, dropout=0.2, query_window=3, long_share=0.5
-        ),
-        extra_loss=extra,
+    found, alone = (
+        train(
+            training,
+            from_lists([]),
+            options,
+            lambda: SasRec(
+                30, dimensions=16, layers=1, heads=2, dropout=0.2, query_window=3, long_share=0.5
+            ),
+            extra_loss=loss,
+        )[0]
+        for loss in (extra, None)
     )
+    followed = extra.frequencies.nonzero().flatten()
+    taught, untaught = (float(extra.loss(each, followed).detach()) for each in (found, alone))
+    assert taught < untaught - 0.05
     popularity = Popularity(np.bincount(training.items, minlength=30).astype(np.int64))
     _, popular = validate(popularity, held_out)
     _, learned = validate(SasRecRanker(found, "transition_sasrec"), held_out)

@@ -1,11 +1,15 @@
 """What does not go together is refused before anything is trained."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from genrec.cf import fit
 from genrec.config import Recipe
 from genrec.errors import ConfigError
 from genrec.training import train
+from genrec.training.aids import read_aids
+from genrec.training.learner import prepare
 from tests.training.world import ENCODER_DECODER, RUNTIME, make_run, recipe
 
 TASKS = {"tasks": [{"name": "stream", "weight": 1.0}], "language_model": "smollm2"}
@@ -27,6 +31,17 @@ def test_what_would_be_ignored_is_refused(tmp_path, cycle_dataset, small_index, 
     run = make_run(tmp_path, cycle_dataset, small_index)
     with pytest.raises(ConfigError, match=words):
         train.run(run, recipe(**settings), RUNTIME)
+
+
+def test_the_vectors_of_the_index_are_distilled_row_by_row(tmp_path, cycle_dataset, small_index):
+    run = make_run(tmp_path, cycle_dataset, small_index)
+    config = recipe(distillation_weight=0.3, distillation_temperature=0.2).train
+    learner = prepare(config, cycle_dataset, small_index, RUNTIME, {})
+    inputs = {name: run / name for name in ("dataset", "index")}
+    found = read_aids(config, learner, inputs, RUNTIME).distillation
+    wanted = load_file(run / "index" / "fusion.safetensors")["vectors"]
+    assert torch.equal(found.vectors, wanted)
+    assert (found.weight, found.projection.temperature) == (0.3, 0.2)
 
 
 def test_a_teacher_that_reads_too_little_is_refused(tmp_path, cycle_dataset, small_index):

@@ -305,8 +305,20 @@ def test_a_stream_starts_as_the_model_without_a_bridge(tmp_path, cycle_dataset, 
 
 
 def test_a_frozen_language_model_learns_projections_and_code_rows_only(
-    tmp_path, cycle_dataset, small_index
+    tmp_path, cycle_dataset, small_index, monkeypatch
 ):
+    bridge, start = train.with_bridge, {}
+
+    def keep(*given, **settings):
+        learner = bridge(*given, **settings)
+        model = learner.model.language_model
+        start["codes"] = model.get_input_embeddings().weight[-10:].detach().clone()
+        start["soft"] = {
+            name: p.detach().clone() for name, p in model.soft_tokens.named_parameters()
+        }
+        return learner
+
+    monkeypatch.setattr(train, "with_bridge", keep)
     run = write_run(tmp_path / "run", cycle_dataset, small_index)
     settings = recipe(
         "instruction", tmp_path, small_index, bridge={**BOTH, "frozen": True}, max_steps=3
@@ -317,7 +329,11 @@ def test_a_frozen_language_model_learns_projections_and_code_rows_only(
     words = len(before["model.embed_tokens.weight"])
     for name, value in before.items():
         torch.testing.assert_close(after[name][: len(value)], value, rtol=0, atol=0)
-    assert len(after["model.embed_tokens.weight"]) > words
+    assert len(after["model.embed_tokens.weight"]) == words + 10
+    moved = after["model.embed_tokens.weight"][words:] != start["codes"]
+    assert moved.any(1).all()
+    soft = load_file(run / "model" / "bridge.safetensors")
+    assert all(not torch.equal(soft[name], value) for name, value in start["soft"].items())
 
 
 def test_the_command_makes_joint_vectors_and_serves_the_bridge(tmp_path):

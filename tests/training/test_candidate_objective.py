@@ -18,10 +18,10 @@ from genrec.model.language_model import item_token_table
 from genrec.runtime import Runtime
 from genrec.training import train
 from genrec.training.batches import IGNORED
-from genrec.training.candidate_objective import CandidateObjective
+from genrec.training.candidate_objective import HIT, CandidateObjective
 from genrec.training.objectives import Objective
 from tests.training.bridged_run import user_model, write_run
-from tests.training.world import SCRATCH, tiny_language_model
+from tests.training.world import SCRATCH, tiny_language_model, total_loss
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)
@@ -161,7 +161,7 @@ def test_the_loss_is_that_of_transformers_on_the_title(model):
         )
         terms = objective_of(model, weight=0.25).losses(ITEMS)
         both = float(sum(terms.values()))
-        expected = 0.75 * float(objective.objective.loss(ITEMS)) + 0.25 * total / count
+        expected = 0.75 * float(total_loss(objective.objective, ITEMS)) + 0.25 * total / count
         assert both == pytest.approx(expected, rel=1e-4)
 
 
@@ -195,6 +195,28 @@ def test_the_checkpoint_is_chosen_by_the_question_and_the_folder_answers_the_sam
     examples = held_out.take(sample(len(held_out), 12, RUNTIME.seed))
     candidates = draw_candidates(examples, 24, RUNTIME.seed, 4)
     assert hit_at_1(CandidateChooser(model).rank, examples, candidates) == logged
+
+
+def test_of_several_checkpoints_the_question_chooses(
+    tmp_path, module_dataset, module_index, monkeypatch
+):
+    """The lists get better and better; the second checkpoint has the best answers."""
+    settings = recipe(tmp_path, module_index, evaluations=3)
+    with_an_end(tmp_path)
+    made = write_run(tmp_path / "run", module_dataset, module_index)
+    lists, answers, weights = iter([0.1, 0.2, 0.3]), iter([0.1, 0.9, 0.2]), []
+
+    def answered(model, *_):
+        weights.append(model.bridge.soft.source("items").projection.enter.weight.detach().clone())
+        return {HIT: next(answers)}
+
+    monkeypatch.setattr(train, "validate", lambda *_: {"loss": 1.0, "ndcg@10": next(lists)})
+    monkeypatch.setattr(train, "question_figures", answered)
+    folder = train.run(made, settings, RUNTIME)
+    model = GenerativeModel.load(folder, device=CPU)
+    assert model.facts["validation"][HIT] == 0.9
+    chosen = model.bridge.soft.source("items").projection.enter.weight
+    assert [torch.equal(each, chosen) for each in weights] == [False, True, False]
 
 
 def test_drawn_candidates_and_other_models_among_them(module_dataset):

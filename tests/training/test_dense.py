@@ -9,6 +9,7 @@ import torch
 
 from genrec import artifacts
 from genrec.cf import fit
+from genrec.cf.sasrec import SasRec
 from genrec.config import Recipe
 from genrec.data.ranking import Ranking
 from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
@@ -20,8 +21,11 @@ from genrec.model.generative import GenerativeModel
 from genrec.semantic_ids.neighbours import with_neighbours
 from genrec.serving.recommender import Recommender
 from genrec.training import train
-from genrec.training.dense import DenseLearner
+from genrec.training.batches import IGNORED
+from genrec.training.dense import DenseLearner, DenseTerm
 from genrec.training.dense_weight import Figures, SideWeights
+from genrec.training.post_alignment import PostAlignment
+from genrec.training.teacher import Teacher
 from tests.training.test_train import run_child
 from tests.training.world import RUNTIME, make_run, recipe, tiny_language_model
 
@@ -168,15 +172,13 @@ def test_kill_and_resume_gives_the_same_vectors(tmp_path, cycle_dataset, small_i
     assert arrays[0] == arrays[1]
 
 
-def test_vectors_of_another_dataset_and_a_teacher_of_instructions_are_refused(
-    tmp_path, cycle_dataset, small_index
-):
+def test_vectors_of_another_dataset_are_refused(tmp_path, cycle_dataset, small_index):
     run = with_text(tmp_path / "run", cycle_dataset, small_index)
     other = replace(cycle_dataset, user_ids=[f"other {user}" for user in cycle_dataset.user_ids])
     moved = with_text(tmp_path / "other", other, small_index)
     (run / "text").rename(tmp_path / "old")
     (moved / "text").rename(run / "text")
-    with pytest.raises(ArtifactError, match="embed"):
+    with pytest.raises(ArtifactError, match="text was made from dataset .* run `genrec embed`"):
         train.run(run, recipe(**DENSE), RUNTIME)
 
 
@@ -193,7 +195,35 @@ def test_save_and_load(tmp_path):
 TAUGHT = {"teacher_weight": 0.5, "alignment_weight": 0.1, "vectors": None, "weight": 1.0}
 
 
-def test_a_teacher_and_its_user_vectors_are_learned_from(tmp_path, cycle_dataset, small_index):
+def test_a_teacher_is_read_in_the_order_of_the_states(small_index):
+    """Against what the teacher says of each history on its own, without padding."""
+    torch.manual_seed(0)
+    network = SasRec(24, dimensions=8, layers=1, heads=2, max_history=10).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    batch = torch.tensor([[3, 4, 9], [7, 8, IGNORED], [5, IGNORED, IGNORED]])
+    answers, owner = torch.tensor([3, 4, 9, 7, 8, 5]), torch.tensor([0, 0, 0, 1, 1, 2])
+    start = 24
+    rows = [torch.tensor([read]) for read in ([start, 3, 4], [start, 7], [start])]
+    dense, alignment = DenseLearner(4, np.ones(24, dtype=np.int64), None, 6), PostAlignment(4, 8)
+    states = torch.randn(6, 4)
+    term = DenseTerm(dense, 2.0, 0.4, alignment, 0.3)
+    with torch.no_grad():
+        found = term.losses(states, answers, Teacher(network, small_index, CPU), batch)
+        users = torch.cat([network(row, torch.tensor([row.numel()]))[0] for row in rows])
+        soft = network.scores(users).softmax(1)
+        wanted = {
+            "dense": 2.0 * dense.loss(states, answers, soft, 0.4),
+            "alignment": 0.3 * alignment(states, users, owner),
+        }
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_teacher_and_its_user_vectors_are_learned_from(
+    tmp_path, cycle_dataset, small_index, monkeypatch
+):
+    read, aids = train.read_aids, []
+    monkeypatch.setattr(train, "read_aids", lambda *given: aids.append(read(*given)) or aids[-1])
     run = make_run(tmp_path / "run", cycle_dataset, small_index)
     settings = Recipe(cf={"epochs": 2, "dimensions": 8, "heads": 1, "layers": 1})
     fit.run(run, settings, RUNTIME)
@@ -204,6 +234,8 @@ def test_a_teacher_and_its_user_vectors_are_learned_from(tmp_path, cycle_dataset
         if "loss_alignment" in entry
     ]
     assert told
+    dense = aids[0].dense
+    assert (dense.weight, dense.teacher_weight, dense.alignment_weight) == (1.0, 0.5, 0.1)
     for entry in told:
         parts = entry["loss_codes"] + entry["loss_dense"] + entry["loss_alignment"]
         assert entry["loss"] == pytest.approx(parts, rel=1e-4)

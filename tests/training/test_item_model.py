@@ -26,6 +26,7 @@ from genrec.training import item_training
 from genrec.training.item_tasks import ItemTexts, item_pieces
 from tests.embeddings.pictures import as_bytes, picture
 from tests.training.reading_models import WORDS, causal, seeing
+from tests.training.world import with_other_held_out
 
 CPU = Runtime(device="cpu", threads=1, quiet=True, dtype="float32")
 SETTINGS = {
@@ -214,6 +215,16 @@ def test_a_stopped_tuning_goes_on_to_the_same_vectors(run_folder, models, kind, 
     assert digests(stage.run(run_folder, settings, CPU)) == whole
 
 
+def test_held_out_events_change_nothing(run_folder, models):
+    """A planted leak: other held-out items must leave what is tuned as it is."""
+    settings = recipe(models["causal"], image=False, tasks=["next_item"])
+    first = digests(stage.run(run_folder, settings, CPU))
+    planted = with_other_held_out(Dataset.load(run_folder / "dataset"))
+    with artifacts.writing(run_folder / "dataset", "dataset") as partial:
+        planted.save(partial)
+    assert digests(stage.run(run_folder, settings, CPU)) == first
+
+
 def test_tasks_can_be_left_out_and_no_pictures_are_needed(run_folder, models, caplog):
     shutil.rmtree(run_folder / "image")
     with caplog.at_level("INFO"):
@@ -232,6 +243,10 @@ def test_only_adapters_mark_and_projection_learn(run_folder, models):
         reader, _, _ = stage.build(recipe(models[kind]).item_model, run_folder / "image", CPU)
         trained = [name for name, p in reader.model.named_parameters() if p.requires_grad]
         assert all("lora_" in name or "soft_tokens" in name for name in trained)
+        soft = {name.split("soft_tokens.")[1] for name in trained if "soft_tokens" in name}
+        of_image = ("sources.1.projection",) if kind == "causal" else ()
+        for source in ("sources.0.projection", *of_image):
+            assert any(name.startswith(source) for name in soft)
         assert not any("visual" in name for name in trained)
         assert any("lora_" in name for name in trained)
 

@@ -74,6 +74,7 @@ def test_behaviour_shows_a_history_and_asks_for_the_next_title():
     }
     assert 3 <= len(found) <= 4
     short = make("next_item", most=40, max_history=1)
+    assert len(short) == len(found)
     assert all(sum("Item:" in str(piece) for piece in each.given) == 1 for each in short)
 
 

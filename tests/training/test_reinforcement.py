@@ -12,13 +12,14 @@ from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
 from genrec.training import events as learning
-from genrec.training import train
+from genrec.training import reinforcement_trainer, train
 from tests.training.world import (
     ENCODER_DECODER,
     RUNTIME,
     make_run,
     recipe,
     tiny_language_model,
+    with_other_held_out,
 )
 
 # A step so small that the model stays as it starts: it gives all items about the same.
@@ -41,6 +42,18 @@ def phases(folder):
 
 def facts(folder):
     return json.loads((folder / "genrec.json").read_text())["facts"]
+
+
+def kept(monkeypatch, name):
+    """Keep what a function of the trainer is given and gives, and return where."""
+    calls, function = [], getattr(reinforcement_trainer, name)
+
+    def keep(*given, **settings):
+        calls.append((given, settings, function(*given, **settings)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(reinforcement_trainer, name, keep)
+    return calls
 
 
 @pytest.mark.parametrize("changes", [{}, ENCODER_DECODER], ids=["decoder", "encoder-decoder"])
@@ -73,7 +86,10 @@ def test_a_flat_model_learns_the_circle_from_rewards_alone(run_folder, changes, 
 
 
 @pytest.mark.parametrize("form", ["stream", "instruction"])
-def test_adapters_and_new_rows_learn_from_rewards(run_folder, small_index, tmp_path, form):
+def test_adapters_and_new_rows_learn_from_rewards(
+    run_folder, small_index, tmp_path, form, monkeypatch
+):
+    groups, losses = kept(monkeypatch, "draw_groups"), kept(monkeypatch, "grpo_loss")
     source = str(tiny_language_model(tmp_path / "lm", small_index))
     rewards = TEACHES | {"learning_rate": 3e-2, "steps": 15, "hint_codes": 1}
     settings = recipe(**FLAT, language_model=source, form=form, reinforcement=rewards)
@@ -85,6 +101,20 @@ def test_adapters_and_new_rows_learn_from_rewards(run_folder, small_index, tmp_p
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     learning = [entry for entry in phases(folder)[1] if "loss" in entry]
     assert learning[0]["kl"] == pytest.approx(0, abs=1e-3)
+    # Groups are drawn once, and two steps are made on each; codes given away are not learned.
+    assert (len(groups), len(losses)) == (15, 2 * 15)
+    assert any(each.hints.any() for *_, each in groups)
+    rewarded = settings.train.reinforcement
+    wanted = {"clip": rewarded.clip, "kl_weight": rewarded.kl_weight}
+    for place, (given, named, _) in enumerate(losses):
+        assert named == wanted
+        new, old, _, _, drawn = given
+        each = groups[place // 2][2]
+        levels = np.arange(2)[None, None] >= each.hints[:, None, None]
+        assert (drawn.numpy() == (each.real[:, :, None] & levels)).all()
+        assert torch.equal(old, losses[place - place % 2][0][0])
+        # The very first step is of size 0, so that the second one finds the model as it was.
+        assert place < 2 or torch.equal(new, old) == (place % 2 == 0)
 
 
 def test_what_is_no_better_is_thrown_away(tmp_path, cycle_dataset, small_index, caplog):
@@ -115,8 +145,6 @@ def test_batches_that_teach_nothing_are_refused_and_the_trained_model_is_not_los
     tmp_path, cycle_dataset, small_index, monkeypatch, caplog
 ):
     """With no hit in any group; what was trained on events is not trained again afterwards."""
-    from genrec.training import reinforcement_trainer
-
     draw = reinforcement_trainer.draw_groups
 
     def without_hits(*args, **settings):
@@ -191,16 +219,7 @@ def test_stop_and_resume_gives_what_an_uninterrupted_run_gives(
 
 def test_held_out_events_are_no_rewards(tmp_path, cycle_dataset, small_index):
     """A planted leak: with other held-out items every step on rewards must be the same."""
-    other = cycle_dataset.interactions.item.copy()
-    other[cycle_dataset.part > 0] = 0
-    events = cycle_dataset.interactions
-    planted = type(cycle_dataset)(
-        cycle_dataset.catalog,
-        cycle_dataset.user_ids,
-        type(events)(events.user, other, events.time, events.weight),
-        cycle_dataset.part,
-        {},
-    )
+    planted = with_other_held_out(cycle_dataset)
     losses = []
     for name, dataset in (("a", cycle_dataset), ("b", planted)):
         run = make_run(tmp_path / name, dataset, small_index)

@@ -23,6 +23,7 @@ from tests.training.world import (
     make_run,
     recipe,
     tiny_language_model,
+    with_other_held_out,
 )
 
 CPU = torch.device("cpu")
@@ -66,16 +67,7 @@ def test_held_out_events_change_nothing_but_the_choice_of_checkpoint(
     tmp_path, cycle_dataset, small_index
 ):
     """A planted leak: other held-out items must leave the training batches as they are."""
-    other = cycle_dataset.interactions.item.copy()
-    other[cycle_dataset.part > 0] = 0
-    events = cycle_dataset.interactions
-    planted = type(cycle_dataset)(
-        cycle_dataset.catalog,
-        cycle_dataset.user_ids,
-        type(events)(events.user, other, events.time, events.weight),
-        cycle_dataset.part,
-        {},
-    )
+    planted = with_other_held_out(cycle_dataset)
     weights = []
     for name, dataset in (("a", cycle_dataset), ("b", planted)):
         run = make_run(tmp_path / name, dataset, small_index)

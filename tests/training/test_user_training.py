@@ -158,6 +158,22 @@ def test_it_learns_a_circle(loss):
     assert log[-1].alignment is None
 
 
+def test_the_weights_of_the_best_epoch_are_left(monkeypatch):
+    figures, seen = iter([(0.1, 0.1), (0.9, 0.9), (0.2, 0.2)]), []
+
+    def validated(ranker, _):
+        seen.append(ranker.item_vectors())
+        return next(figures)
+
+    monkeypatch.setattr(user_training, "validate", validated)
+    model, everything = network(), np.ones(N, dtype=bool)
+    schedule = UserSchedule(**{**FAST.__dict__, "epochs": 3})
+    log = train_users(model, from_lists(circle()), held_out(), everything, schedule)
+    assert best_epoch(log) == 2
+    left = UserRanker(model.eval()).item_vectors()
+    assert [np.array_equal(each, left) for each in seen] == [False, True, False]
+
+
 def test_aligned_users_agree_more_with_the_frozen_model():
     sequences = from_lists(circle())
     frozen = FrozenUsers(sasrec(), newest_items(sequences, 5))
@@ -175,16 +191,22 @@ def test_aligned_users_agree_more_with_the_frozen_model():
     assert told[1.0] < told[0.0]
 
 
-def test_items_nobody_chose_are_no_wrong_answers():
-    model = network()
-    candidates = np.ones(N, dtype=bool)
-    candidates[9] = False
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_items_nobody_chose_are_no_wrong_answers(loss):
+    """Whatever is known of such an item, the same is learned; among the others it would matter."""
     sequences = from_lists([s[s != 9] for s in circle()])
-    before = model.item_vectors()[9].detach()
     assert sequences.items.max() == 8
-    train_users(model, sequences, from_lists([]), candidates, FAST)
-    assert torch.isfinite(model.item_vectors()[9]).all()
-    assert not torch.equal(before, model.item_vectors()[9])
+    schedule = UserSchedule(**{**FAST.__dict__, "loss": loss, "epochs": 2})
+    candidates = np.ones(N, dtype=bool)
+    for apart in (True, False):
+        candidates[9] = not apart
+        learned = []
+        for other in (1.0, -1.0):
+            model = network()
+            model.items[9] *= other
+            train_users(model, sequences, from_lists([]), candidates, schedule)
+            learned.append(model.answer.weight.detach())
+        assert torch.equal(*learned) == apart
 
 
 def test_what_cannot_be_learned_is_refused():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from genrec.recipe_file import load_recipe
 from genrec.runtime import Runtime
 from genrec.training import train
 from tests.model.words import letter_model
+from tests.training.tasks.test_plan import rows
 from tests.training.tasks.world import catalog, codes, dataset, item_index
 from tests.training.world import make_run
 
@@ -118,6 +120,31 @@ def test_resumed_equals_uninterrupted(trained, model_folder, tmp_path, monkeypat
         assert artifacts.sha256_of(resumed / name) == artifacts.sha256_of(trained / name)
 
 
+class Stopped(Exception):
+    pass
+
+
+def test_texts_of_items_without_training_events_are_not_trained_on(
+    tmp_path, model_folder, monkeypatch
+):
+    """No event names item 11; the stage itself must leave it out, as its plan is told to."""
+    data, make, made = dataset(), train.mixture_lesson, []
+    events = data.interactions
+    events = replace(events, item=np.minimum(events.item, 10))
+    run = make_run(tmp_path / "run", replace(data, interactions=events), item_index())
+
+    def stop(*arguments):
+        made.append(make(*arguments))
+        raise Stopped
+
+    monkeypatch.setattr(train, "mixture_lesson", stop)
+    tasks = [{"name": "next_item"}, {"name": "text_to_item", "weight": 2.0}]
+    with pytest.raises(Stopped):
+        train.run(run, lcrec(model_folder, max_steps=-1, curriculum=[], tasks=tasks), RUNTIME)
+    answers = {tokens[-2:] for task, tokens in rows(made[0].plan) if task == "text_to_item"}
+    assert answers == {tuple(codes(row)) for row in range(11)}
+
+
 def test_other_templates_make_the_model_stale_and_start_anew(tmp_path, model_folder):
     own = tmp_path / "my.yaml"
     own.write_text('tasks: {next_item: [{prompt: "{history}>"}]}')
@@ -210,12 +237,17 @@ TASK = {"name": "next_item"}
         ({"tasks": [{"name": "stream"}]}, "so next_item is what is served"),
         ({"curriculum": [{"tasks": ["stream"], "share": 0.1}]}, "train.curriculum\\[0\\].tasks"),
         ({"curriculum": [{"tasks": ["search"], "share": 0.5}] * 2}, "add up to 1"),
-        ({"teacher_weight": 0.5}, "stream"),
+        ({"teacher_weight": 0.5}, "teacher works with streams only"),
+        (
+            {"form": "stream", "tasks": [{"name": "stream"}], "curriculum": [],
+             "teacher_weight": 0.5},
+            "train.tasks are given, but a teacher",
+        ),
         ({"tasks": []}, "train.curriculum given without train.tasks"),
         ({"templates": "nothing.yaml"}, "cannot be read"),
-        ({"task_texts": {"facet_columns": ["colour"]}}, "facet_columns"),
+        ({"task_texts": {"facet_columns": ["colour"]}}, "facet_columns names colour"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_go_together_is_refused(tmp_path, model_folder, changes, words):
     run = make_run(tmp_path / "run", dataset(), item_index())
     with pytest.raises(ConfigError, match=words):

@@ -123,4 +123,4 @@ def test_next_item_is_the_loss_of_instructions(small_index):
         examples.append(Encoded(np.concatenate([prompt, table[row[-1]]]), len(prompt), 0))
     batch = {**padded(examples, 0), "task": torch.zeros(2, dtype=torch.int64)}
     new = float(tasks.batch_losses(batch)["tasks"].detach()) * small_index.levels
-    assert new == pytest.approx(float(old.loss(items).detach()), rel=1e-5)
+    assert new == pytest.approx(float(total_loss(old, items).detach()), rel=1e-5)
