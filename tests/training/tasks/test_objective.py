@@ -13,6 +13,7 @@ from genrec.training.objectives import Objective
 from genrec.training.tasks import objective as module
 from genrec.training.tasks.objective import Tally, TaskObjective
 from genrec.training.tasks.plan import padded
+from tests.training.world import total_loss
 
 EXAMPLES = [
     Encoded(np.asarray([1, 5, 9, 4, 2]), 3, 0),
