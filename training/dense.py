@@ -8,19 +8,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genrec.embeddings.spread import spread
 from genrec.model.dense_side import DenseSide
 from genrec.training.post_alignment import PostAlignment
 from genrec.training.teacher import Teacher
 
 # Spread of what is learned of each item at the start, as in SASRec.
 START = 0.02
+# That of what a given vector says: larger, since it is what is known before anything is learned.
+GIVEN_START = 0.1
 
 
 class DenseLearner(nn.Module):
     """User and item vectors that are learned.
 
     The vector of item i is ``e_i + P x_i``: what is learned of the item itself, and what its given
-    vector ``x_i``, taken at length 1, says. An item without training events has only the latter
+    vector ``x_i``, centred and scaled, says. An item without training events has only the latter
     (the mean vector, where there is none), and is no wrong answer to anybody's history, so nothing
     pushes it away.
 
@@ -49,15 +52,14 @@ class DenseLearner(nn.Module):
         table = np.zeros((len(item_counts), 0), np.float32) if vectors is None else vectors
         self.register_buffer("known", known, persistent=False)
         self.register_buffer("place", place, persistent=False)
-        given = functional.normalize(torch.tensor(table), dim=1)
-        self.register_buffer("given", given, persistent=False)
+        self.register_buffer("given", torch.from_numpy(spread(table)), persistent=False)
         self.user = nn.Linear(hidden, dimensions)
         self.own = nn.Embedding(len(known), dimensions)
         nn.init.normal_(self.own.weight, std=START)
         self.projection = None
         if vectors is not None:
             self.projection = nn.Linear(table.shape[1], dimensions, bias=False)
-            nn.init.normal_(self.projection.weight, std=START)
+            nn.init.normal_(self.projection.weight, std=GIVEN_START / table.shape[1] ** 0.5)
 
     def items(self) -> Tensor:
         """Return the vectors of items with training events, float32[m, d]."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrec.embeddings.kept_pictures import KeptPictures
+from genrec.embeddings.spread import spread
 from genrec.errors import ConfigError
 from genrec.model.soft_tokens import SoftTable
 
@@ -53,7 +54,7 @@ class ImageTable(SoftTable):
         layer = nn.Linear(vectors.shape[1], count * hidden)
         nn.init.normal_(layer.weight, std=size / vectors.shape[1] ** 0.5)
         nn.init.zeros_(layer.bias)
-        super().__init__(_spread(vectors), layer)
+        super().__init__(spread(vectors), layer)
         self.count = count
 
     def __len__(self) -> int:
@@ -64,13 +65,6 @@ class ImageTable(SoftTable):
         rows, places = numbers // self.count, numbers % self.count
         projected = self.projection(self.vectors[rows]).view(len(rows), self.count, -1)
         return projected[torch.arange(len(rows), device=rows.device), places], self.beside[rows]
-
-
-def _spread(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors without what all share, with entries near 1; zero rows stay zero."""
-    known = np.asarray(vectors.any(axis=1))
-    centred = np.where(known[:, None], vectors - vectors[known].mean(axis=0), 0)
-    return np.asarray(centred / max(1e-6, float(centred[known].std())), dtype=np.float32)
 
 
 class SoftPictures:

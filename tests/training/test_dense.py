@@ -39,6 +39,11 @@ def learner(vectors=True):
     return DenseLearner(4, np.array([2, 0, 1, 3, 1]), given, 6), given
 
 
+def centred_and_scaled(given):
+    centred = given - given.mean(axis=0)
+    return centred / np.sqrt((centred**2).mean())
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4])
 @pytest.mark.parametrize("vectors", [True, False])
 def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
@@ -56,7 +61,7 @@ def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
     if given is not None:
         projection = dense.projection.weight.detach().numpy()
         vectors_of = {
-            row: own + projection @ (given[row] / np.linalg.norm(given[row]))
+            row: own + projection @ centred_and_scaled(given)[row]
             for row, own in vectors_of.items()
         }
     losses = []
@@ -75,7 +80,7 @@ def test_an_item_without_events_has_its_given_vector_alone():
     served = dense.served(0.5, 0.25)
     projection = dense.projection.weight.detach().numpy()
     np.testing.assert_allclose(
-        served.items[1], projection @ (given[1] / np.linalg.norm(given[1])), rtol=1e-5
+        served.items[1], projection @ centred_and_scaled(given)[1], rtol=1e-5
     )
     assert served.weight == 0.5
     without, _ = learner(vectors=False)
