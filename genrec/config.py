@@ -260,7 +260,7 @@ class RuntimeConfig(Section):
 
     device: str = setting("auto", "cpu, cuda, cuda:N, mps or auto.", pattern=DEVICE_PATTERN)
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "Number type of pretrained language models."
+        "auto", "Number type of pretrained language models, and of the scores SASRec learns from."
     )
     threads: int = setting(0, "CPU threads; 0 takes what torch takes.", "threads", ge=0)
     engine: Literal["torch", "vllm"] = setting(

@@ -20,7 +20,8 @@ class Runtime:
     Attributes:
         seed: Seed of every random number of the run.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto`` (the best there is).
-        dtype: ``float32``, ``bfloat16`` or ``auto`` for language models that are loaded.
+        dtype: ``float32``, ``bfloat16`` or ``auto`` for language models that are loaded and for the
+            scores that SASRec learns from.
         threads: CPU threads; 0 takes what torch takes.
         quiet: No progress bars.
         engine: What runs language models when they recommend: ``torch`` or ``vllm``.

@@ -59,7 +59,7 @@ def fit_sasrec(
         name: ``sasrec`` or ``transition_sasrec``.
         dataset: Its training part is learned from; its validation part chooses the epoch.
         section: The recipe of the cf stage.
-        runtime: Seed, device and whether a bar is shown.
+        runtime: Seed, device, number type and whether a bar is shown.
         checkpoint: Where to save after each epoch and to go on from.
 
     Raises:
@@ -104,6 +104,7 @@ def fit_sasrec(
         extra_loss=extra_loss,
         label=LABELS[name],
         device=runtime.torch_device(),
+        precision=runtime.torch_dtype(),
         checkpoint=checkpoint,
         quiet=runtime.quiet,
     )

@@ -176,9 +176,10 @@ class SasRec(nn.Module):
         normed: Tensor = self.final_norm(states)
         return normed
 
-    def scores(self, states: Tensor) -> Tensor:
-        """Return the score of every item, float32[m, n], for states float32[m, d]."""
-        return states @ self.item_vectors.weight[: self.items].T
+    def scores(self, states: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
+        """Return the score of every item, [m, n] in this precision, for states float32[m, d]."""
+        items = self.item_vectors.weight[: self.items]
+        return states.to(precision) @ items.to(precision).T
 
     def pad(self, histories: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
         """Put the start row before each history, cut to the newest items, and pad at the end.

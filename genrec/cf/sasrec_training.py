@@ -70,6 +70,7 @@ def train(
     extra_loss: Callable[[Network], Tensor] | None = None,
     label: str = "SASRec",
     device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
     checkpoint: Checkpoint | None = None,
     quiet: bool = True,
 ) -> tuple[Network, list[Epoch]]:
@@ -89,6 +90,8 @@ def train(
             loss is without it.
         label: Name of the model in messages.
         device: Where to compute.
+        precision: Number type of the scores of all items, which are most of the work of a large
+            catalogue; weights and all else stay in float32.
         checkpoint: Where to save after each epoch and to go on from.
         quiet: No progress bar.
 
@@ -104,7 +107,7 @@ def train(
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         torch.manual_seed(schedule.seed)
-        trainer = _Trainer(build().to(device), schedule, extra_loss, label)
+        trainer = _Trainer(build().to(device), schedule, extra_loss, label, precision)
         if checkpoint is not None:
             trainer.resume(checkpoint.load())
         newest = [sequences[i][-trainer.network.max_history :] for i in range(len(sequences))]
@@ -135,11 +138,13 @@ class _Trainer(Generic[Network]):
         schedule: Schedule,
         extra_loss: Callable[[Network], Tensor] | None,
         label: str,
+        precision: torch.dtype,
     ) -> None:
         self.network = network
         self.schedule = schedule
         self.extra_loss = extra_loss
         self.label = label
+        self.precision = precision
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
@@ -225,7 +230,9 @@ class _Trainer(Generic[Network]):
         total = 0.0
         size = max(1, LOGITS_AT_ONCE // self.network.items)
         for part, target in zip(torch.split(leaf, size), torch.split(targets, size), strict=True):
-            loss = functional.cross_entropy(self.network.scores(part), target, reduction="sum")
+            scores = self.network.scores(part, self.precision)
+            # Summed in float32: a sum of many in half precision loses its last parts.
+            loss = functional.cross_entropy(scores, target, reduction="none").float().sum()
             torch.autograd.backward(loss / len(targets))
             total += loss.item()
         torch.autograd.backward(states, leaf.grad)

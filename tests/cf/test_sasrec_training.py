@@ -58,6 +58,16 @@ def test_learns_a_world_whose_next_item_is_certain():
     assert log[-1].loss < log[0].loss
 
 
+def test_scores_in_half_precision_move_the_weights_where_float32_moves_them():
+    whole, log = train(TRAINING, NONE, schedule(epochs=3), build)
+    half, half_log = train(TRAINING, NONE, schedule(epochs=3), build, precision=torch.bfloat16)
+    assert half.item_vectors.weight.dtype == torch.float32
+    assert differ(half, whole)
+    assert half_log[-1].loss == pytest.approx(log[-1].loss, rel=1e-2)
+    both = (network.item_vectors.weight.detach().flatten() for network in (half, whole))
+    assert float(torch.cosine_similarity(*both, dim=0)) > 0.99
+
+
 def test_the_first_loss_is_that_of_guessing():
     # Vectors start near zero, so every item is as likely as any: the loss is log(n) per position.
     _, log = train(TRAINING, NONE, schedule(epochs=1, learning_rate=1e-9), build)
