@@ -76,13 +76,24 @@ class DenseLearner(nn.Module):
             share: Part of the loss that is the teacher's.
         """
         # A language model in half precision gives states in it, whatever the trainer casts.
-        logits = (self.user(states.to(self.user.weight.dtype)) @ self.items().T).float()
-        loss = functional.cross_entropy(logits, self.place[answers])
-        if soft is None:
-            return loss
-        known = soft[:, self.known]
-        known = known / known.sum(1, keepdim=True)
-        return torch.lerp(loss, functional.cross_entropy(logits, known), share)
+        logits = self.user(states.to(self.user.weight.dtype)) @ self.items().T
+        # Over a large catalogue this is most of the work of a step: one pass over the logits, in
+        # the number type they came in; only the losses are added up in float32.
+        with torch.autocast(logits.device.type, enabled=False):
+            targets = self.place[answers]
+            if soft is not None:
+                targets = self._blended(targets, soft.to(logits.dtype), share)
+            losses = functional.cross_entropy(logits, targets, reduction="none")
+            return losses.float().mean()
+
+    def _blended(self, places: Tensor, soft: Tensor, share: float) -> Tensor:
+        """Return the events and the teacher's distribution as one, [P, items with events]."""
+        if len(self.known) < soft.shape[1]:
+            soft = soft[:, self.known]
+            soft = soft / soft.sum(1, keepdim=True)
+        blended = share * soft
+        blended[torch.arange(len(places), device=places.device), places] += 1 - share
+        return blended
 
     @torch.no_grad()
     def served(self, weight: float, cf_share: float) -> DenseSide:
