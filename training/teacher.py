@@ -99,12 +99,13 @@ class Teacher:
     def _fold(self, states: Tensor, answers: Tensor) -> list[Tensor]:
         """Fold item probabilities onto each level, given the true codes before it."""
         probabilities = self._network.scores(states).softmax(1)
-        targets = []
+        targets: list[Tensor] = []
         for level, size in enumerate(self._level_sizes):
+            if level:
+                before = self._codes[:, level - 1]
+                probabilities = probabilities * (before[None, :] == before[answers, None])
             mass = probabilities.new_zeros(len(probabilities), size)
             mass.index_add_(1, self._codes[:, level], probabilities)
             # A tiny floor keeps positions whose branch the teacher thinks impossible finite.
             targets.append((mass + 1e-12) / (mass + 1e-12).sum(1, keepdim=True))
-            same = self._codes[:, level][None, :] == self._codes[answers, level][:, None]
-            probabilities = probabilities * same
         return targets
