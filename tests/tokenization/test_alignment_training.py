@@ -72,7 +72,7 @@ def test_a_step_has_the_gradient_of_both_losses_together():
         seen.update({name: value.grad.clone() for name, value in parameters.items()})
 
     trainer = sasrec_training._Trainer(
-        network, schedule(), AlignedSasRec.contrastive_loss, "SASRec"
+        network, schedule(), AlignedSasRec.contrastive_loss, "SASRec", torch.float32
     )
     trainer.optimizer.step = lambda: look(trainer.optimizer)
     network.train()
