@@ -75,6 +75,40 @@ def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
     assert float(found.detach()) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+def test_a_teacher_weighs_alike_where_all_items_have_events():
+    torch.manual_seed(0)
+    dense = DenseLearner(4, np.array([2, 1, 3]), None, 6)
+    states, answers = torch.randn(2, 4), torch.tensor([2, 0])
+    soft = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]])
+    surprise = -(dense.user(states) @ dense.own.weight.T).log_softmax(1)
+    event = (surprise[0, 2] + surprise[1, 0]) / 2
+    taught = (soft * surprise).sum() / 2
+    found = dense.loss(states, answers, soft, 0.25)
+    torch.testing.assert_close(found, 0.75 * event + 0.25 * taught)
+    # The teacher's own table is not written to.
+    torch.testing.assert_close(soft.sum(1), torch.ones(2))
+
+
+def test_loss_in_half_precision_is_near_that_in_float32():
+    dense, _ = learner()
+    torch.manual_seed(1)
+    states, answers = torch.randn(64, 4), torch.randint(0, 4, (64,))
+    answers = dense.known[answers]
+    soft = torch.rand(64, 5).softmax(1)
+    gradients, losses = [], []
+    for half in (False, True):
+        dense.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = dense.loss(states, answers, soft, 0.5)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        losses.append(float(loss.detach()))
+        gradients.append(dense.own.weight.grad.flatten().clone())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert not torch.equal(*gradients)
+    assert float(torch.cosine_similarity(*gradients, dim=0)) > 0.99
+
+
 def test_an_item_without_events_has_its_given_vector_alone():
     dense, given = learner()
     served = dense.served(0.5, 0.25)
