@@ -91,6 +91,7 @@ def align(
     temperature: float,
     weight: float,
     device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
     checkpoint: Checkpoint | None = None,
     quiet: bool = True,
 ) -> Alignment:
@@ -109,6 +110,7 @@ def align(
         temperature: Of the contrastive loss.
         weight: Of the contrastive loss beside the next-item loss.
         device: Where to compute.
+        precision: Number type of the scores of all items that SASRec learns from.
         checkpoint: Where to save after each epoch and to go on from.
         quiet: No progress bar.
 
@@ -138,7 +140,7 @@ def align(
             network, log = train(
                 sequences, from_lists([]), schedule, build,
                 extra_loss=AlignedSasRec.contrastive_loss,
-                device=device, checkpoint=checkpoint, quiet=quiet,
+                device=device, precision=precision, checkpoint=checkpoint, quiet=quiet,
             )  # fmt: skip
     except ConfigError as error:
         raise ConfigError(_too_fast(schedule)) from error

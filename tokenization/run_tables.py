@@ -80,6 +80,7 @@ def fused(
         temperature=config.temperature,
         weight=config.weight,
         device=runtime.torch_device(),
+        precision=runtime.torch_dtype(),
         checkpoint=Checkpoint(
             checkpoint_folder(run_folder) / "alignment", _identity(run_folder, config, runtime.seed)
         ),
