@@ -29,10 +29,11 @@ class BridgeConfig(Section):
 
     items: bool = setting(False, "Each item of a history comes with its vector.")
     user: bool = setting(False, "The user's vector, from the cf model, comes with the history.")
-    vectors: Literal["joint", "cf", "text"] = setting(
+    vectors: Literal["joint", "cf", "text", "dense"] = setting(
         "joint",
         "Vectors of items: joint is what the align stage writes, where an item without training "
-        "events enters by its text; cf and text are those stages' own.",
+        "events enters by its text; cf and text are those stages' own; dense are the vectors of "
+        "the dense side, learned in the same training, so that what scores items is also read.",
     )
     frozen: bool = setting(
         False,
@@ -58,5 +59,6 @@ class BridgeConfig(Section):
     @property
     def folders_read(self) -> tuple[str, ...]:
         """The folders that the soft tokens are made from: ``joint``, ``cf``, ``text`` or none."""
-        read = ({self.vectors} if self.items else set()) | ({"cf"} if self.user else set())
+        items = {self.vectors} if self.items and self.vectors != "dense" else set()
+        read = items | ({"cf"} if self.user else set())
         return tuple(sorted(read))

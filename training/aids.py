@@ -68,6 +68,11 @@ def check_aids(config: TrainConfig) -> None:
             "and train.bridge.candidates to 0 and train.bridge.items and user to false, or leave "
             "train.tasks out."
         )
+    if config.bridge.items and config.bridge.vectors == "dense" and not config.dense.weight:
+        raise ConfigError(
+            "train.bridge.vectors is dense, but train.dense.weight is 0, so no such vectors are "
+            "learned; set train.dense.weight above 0, or train.bridge.vectors to joint, cf or text."
+        )
     if config.bridge.candidates == 1 and config.dense.weight:
         raise ConfigError(
             "train.bridge.candidates is 1, so nothing but the question is learned, and "

@@ -17,9 +17,16 @@ from genrec.cf.user_states import load_user_model
 from genrec.config_bridge import BridgeConfig
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError
-from genrec.model.bridge import Bridge, BridgedPrompts, build_soft_tokens
+from genrec.model.bridge import (
+    Bridge,
+    BridgedPrompts,
+    item_table,
+    learned_projection,
+    user_registry,
+)
 from genrec.model.language_model import context_length
-from genrec.model.soft_tokens import NAME
+from genrec.model.soft_tokens import NAME, LearnedTable, SoftTokens, Source
+from genrec.training.dense import DenseLearner
 from genrec.training.learner import Learner
 
 logger = logging.getLogger(__name__)
@@ -35,12 +42,14 @@ def with_bridge(
     device: torch.device,
     *,
     asked: bool = False,
+    dense: DenseLearner | None = None,
 ) -> Learner:
     """Give a learner the soft tokens that a recipe wants.
 
     In a stream a vector lies on a token, and projections start with zeros, so training starts from
     the model as it would be without. In an instruction a soft token stands alone and starts about
-    as large as a word.
+    as large as a word. Vectors of the dense side are learned in the same training; what reads them
+    starts with its full size, since they start small themselves.
 
     Args:
         learner: Changed in place where it has soft tokens, and given back with other prompts.
@@ -48,6 +57,7 @@ def with_bridge(
         inputs: The folders of the run by name: ``dataset``, and those that the bridge reads.
         device: Where to compute.
         asked: Whether the collaborative model is asked for its own scores as well.
+        dense: Whose item vectors are read where ``vectors`` is ``dense``.
 
     Raises:
         ArtifactError: When a folder is missing, damaged or of another dataset.
@@ -59,22 +69,26 @@ def with_bridge(
     model = learner.model
     for name in config.folders_read:
         artifacts.require_made_from(inputs[name], name, inputs["dataset"], VERBS[name])
-    vectors = None
-    if config.items:
-        vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
     users = load_user_model(inputs["cf"], device) if config.user or asked else None
     language_model: Any = model.language_model
     words = language_model.get_input_embeddings().weight.detach()
     stream = model.prompts.form == "stream"
     last_codes = model.vocabulary.tokens(model.index.codes)[:, -1]
-    soft = build_soft_tokens(
-        words.shape[0],
-        words.shape[1],
-        vectors,
-        users if config.user else None,
-        beside=last_codes if stream else None,
-        size=0.0 if stream else float(words.float().square().mean().sqrt()),
-    ).to(device)
+    beside = last_codes if stream else None
+    size = 0.0 if stream else float(words.float().square().mean().sqrt())
+    hidden = int(words.shape[1])
+    sources: dict[str, Source] = {}
+    if config.items and config.vectors == "dense":
+        assert dense is not None
+        projection = learned_projection(dense.dimensions, hidden)
+        items = len(model.catalog)
+        sources["items"] = LearnedTable(items, dense.vectors_of, projection, beside)
+    elif config.items:
+        vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
+        sources["items"] = item_table(vectors, hidden, beside=beside, size=size)
+    if config.user and users is not None:
+        sources["users"] = user_registry(users, hidden, size=size)
+    soft = SoftTokens(int(words.shape[0]), sources).to(device)
     bridge = Bridge(soft, users, np.arange(len(model.catalog)))
     prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
     # Vectors that stand alone make prompts longer, so that fewer items may fit now.

@@ -35,6 +35,7 @@ class DenseLearner(nn.Module):
     """
 
     known: Tensor
+    has_events: Tensor
     place: Tensor
     given: Tensor
 
@@ -51,8 +52,11 @@ class DenseLearner(nn.Module):
         place[known] = torch.arange(len(known))
         table = np.zeros((len(item_counts), 0), np.float32) if vectors is None else vectors
         self.register_buffer("known", known, persistent=False)
+        has_events = torch.from_numpy(item_counts > 0)
+        self.register_buffer("has_events", has_events, persistent=False)
         self.register_buffer("place", place, persistent=False)
         self.register_buffer("given", torch.from_numpy(spread(table)), persistent=False)
+        self.dimensions = dimensions
         self.user = nn.Linear(hidden, dimensions)
         self.own = nn.Embedding(len(known), dimensions)
         nn.init.normal_(self.own.weight, std=START)
@@ -65,6 +69,16 @@ class DenseLearner(nn.Module):
         """Return the vectors of items with training events, float32[m, d]."""
         own = self.own.weight
         return own if self.projection is None else own + self.projection(self.given[self.known])
+
+    def vectors_of(self, rows: Tensor) -> Tensor:
+        """Return the vectors of catalogue rows, float32[m, d] for int64[m].
+
+        An item without training events has what ``served`` gives it.
+        """
+        unknown = self.own.weight.mean(0) if self.projection is None else torch.zeros(())
+        known = self.has_events[rows].unsqueeze(1)
+        own = torch.where(known, self.own(self.place[rows]), unknown.to(self.own.weight))
+        return own if self.projection is None else own + self.projection(self.given[rows])
 
     def loss(self, states: Tensor, answers: Tensor, soft: Tensor | None, share: float) -> Tensor:
         """Return the mean cross-entropy over all items with training events.

@@ -50,6 +50,8 @@ def save_model(
         found = model.facts["validation"]
         served = dense.learner.served(found["dense_weight"], found["cf_share"])
         model = replace(model, dense=served)
+        if model.bridge is not None:
+            model.bridge.soft.settle()
     model.save(folder)
     PrefixTrie.from_index(model.index, model.item_counts).save(folder)
     (folder / "training.json").write_text(json.dumps(log, indent=2) + "\n")

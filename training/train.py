@@ -51,14 +51,15 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     with memory.explained("not even the language model and what is trained of it fit"):
         facts = {"index_digest": index_digest}
         learner = prepare(config, dataset, index, runtime, facts, codebooks, templates)
+        aids = read_aids(config, learner, inputs, runtime)
         learner = with_bridge(
             learner,
             config.bridge,
             inputs,
             runtime.torch_device(),
             asked=config.dense.asks_cf,
+            dense=None if aids.dense is None else aids.dense.learner,
         )
-        aids = read_aids(config, learner, inputs, runtime)
     checkpoints = run_folder / "model.checkpoint"
     # Other settings for rewards leave the training on events as it is.
     events_only = config.model_copy(update={"reinforcement": ReinforcementConfig()})

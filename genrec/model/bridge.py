@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import Linear
 from transformers import PreTrainedTokenizerBase
 
 from genrec.cf.user_states import (
@@ -33,7 +34,7 @@ from genrec.cf.user_states import (
 from genrec.errors import ConfigError
 from genrec.model.projection import Projection
 from genrec.model.prompts import Prompts
-from genrec.model.soft_tokens import SoftRegistry, SoftTable, SoftTokens
+from genrec.model.soft_tokens import SoftRegistry, SoftTable, SoftTokens, Source
 from genrec.semantic_ids.neighbours import with_neighbours
 
 FILE_NAME = "bridge.safetensors"
@@ -115,6 +116,7 @@ class Bridge:
         return {
             "first": self.soft.first,
             "items": self.has_items,
+            "learned": self.has_items and isinstance(self.soft.source("items").projection, Linear),
             "users": self.has_users,
             "user_model": None if self.user_model is None else self.user_model.name,
         }
@@ -136,8 +138,15 @@ class Bridge:
         vectors = state["sources.0.vectors"].numpy() if body["items"] else None
         name = body["user_model"]
         users = None if name is None else load_named(folder, str(name), device)
-        read = users if body["users"] else None
-        soft = build_soft_tokens(int(body["first"]), hidden, vectors, read, beside=None, size=0.0)
+        sources: dict[str, Source] = {}
+        if vectors is not None and body.get("learned"):
+            projection = learned_projection(vectors.shape[1], hidden)
+            sources["items"] = SoftTable(vectors, projection)
+        elif vectors is not None:
+            sources["items"] = item_table(vectors, hidden, beside=None, size=0.0)
+        if users is not None and body["users"]:
+            sources["users"] = user_registry(users, hidden, size=0.0)
+        soft = SoftTokens(int(body["first"]), sources)
         soft.load_state_dict(state)
         return cls(soft.to(device), users, rows)
 
@@ -160,7 +169,7 @@ class Bridge:
             item_tokens: int64[n, L].
         """
         rows = np.where(old_rows >= 0, self.rows[old_rows], -1)
-        sources: dict[str, SoftTable | SoftRegistry] = {}
+        sources: dict[str, Source] = {}
         if self.has_items:
             table: SoftTable = self.soft.source("items")
             vectors = with_neighbours(table.vectors.cpu().numpy(), old_rows, old_codes, codes)
@@ -174,33 +183,31 @@ class Bridge:
         return replace(self, soft=soft, rows=rows)
 
 
-def build_soft_tokens(
-    first: int,
-    hidden: int,
-    vectors: NDArray[np.float32] | None,
-    user_model: UserModel | None,
-    *,
-    beside: NDArray[np.int64] | None,
-    size: float,
-) -> SoftTokens:
-    """Make untrained soft tokens of items and users.
+def item_table(
+    vectors: NDArray[np.float32], hidden: int, *, beside: NDArray[np.int64] | None, size: float
+) -> SoftTable:
+    """Make untrained soft tokens of items with given vectors.
 
     Args:
-        first: The first id past the words.
+        vectors: float32[n, d].
         hidden: Width of the language model.
-        vectors: float32[n, d] of items; None for none.
-        user_model: What users' vectors come from; None for no users.
-        beside: int64[n], the token that each item's lies on; None when they stand alone.
-        size: Root mean square that projections start with.
+        beside: int64[n], the token that each lies on; None when they stand alone.
+        size: Root mean square that the projection starts with.
     """
-    sources: dict[str, SoftTable | SoftRegistry] = {}
-    if vectors is not None:
-        projection = Projection(vectors.shape[1], hidden, "gelu", size)
-        sources["items"] = SoftTable(vectors, projection, beside)
-    if user_model is not None:
-        width = width_of(user_model)
-        sources["users"] = SoftRegistry(width, Projection(width, hidden, "leaky_relu", size))
-    return SoftTokens(first, sources)
+    return SoftTable(vectors, Projection(vectors.shape[1], hidden, "gelu", size), beside)
+
+
+def learned_projection(width: int, hidden: int) -> Linear:
+    """Make what projects vectors that are learned with the model: they need no second layer."""
+    projection = Linear(width, hidden, bias=False)
+    nn.init.normal_(projection.weight, std=width**-0.5)
+    return projection
+
+
+def user_registry(user_model: UserModel, hidden: int, *, size: float) -> SoftRegistry:
+    """Make untrained soft tokens of a collaborative model's users; see ``item_table``."""
+    width = width_of(user_model)
+    return SoftRegistry(width, Projection(width, hidden, "leaky_relu", size))
 
 
 @dataclass(frozen=True)

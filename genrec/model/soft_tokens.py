@@ -84,6 +84,47 @@ class SoftTable(nn.Module):
         return self.projection(self.vectors[numbers]), self.beside[numbers]
 
 
+class LearnedTable(nn.Module):
+    """Soft tokens for the rows of a table that is trained elsewhere in the same training.
+
+    Args:
+        rows: How many there are.
+        vectors: Gives float[m, d] for numbers int64[m].
+        projection: Makes float[m, hidden] of them.
+        beside: int64[rows], the token that each lies on; None when they stand alone.
+    """
+
+    beside: Tensor
+
+    def __init__(
+        self,
+        rows: int,
+        vectors: Callable[[Tensor], Tensor],
+        projection: nn.Module,
+        beside: NDArray[np.int64] | None = None,
+    ) -> None:
+        super().__init__()
+        lies_on = np.full(rows, NOTHING) if beside is None else beside
+        self.projection = projection
+        self._vectors = vectors
+        self.register_buffer("beside", torch.tensor(lies_on, dtype=torch.int64), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.beside)
+
+    def look_up(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return projected vectors float[m, hidden] and the tokens they lie on, int64[m]."""
+        return self.projection(self._vectors(numbers)), self.beside[numbers]
+
+    @torch.no_grad()
+    def settled(self) -> SoftTable:
+        """Return the same soft tokens as they are now, apart from what trains the table."""
+        vectors = self._vectors(torch.arange(len(self), device=self.beside.device))
+        beside = self.beside.cpu().numpy()
+        table = SoftTable(vectors.float().cpu().numpy(), self.projection, beside)
+        return table.to(self.beside.device)
+
+
 class SoftRegistry(nn.Module):
     """Soft tokens for vectors that come with a request, such as that of a user.
 
@@ -171,6 +212,9 @@ class SoftRegistry(nn.Module):
         return self.projection(vectors), beside
 
 
+Source = SoftTable | LearnedTable | SoftRegistry
+
+
 class SoftTokens(nn.Module):
     """All soft tokens of a language model; trained with it, saved beside it.
 
@@ -182,7 +226,7 @@ class SoftTokens(nn.Module):
         ConfigError: When a registry is not the last source.
     """
 
-    def __init__(self, first: int, sources: Mapping[str, SoftTable | SoftRegistry]) -> None:
+    def __init__(self, first: int, sources: Mapping[str, Source]) -> None:
         super().__init__()
         self.first = first
         # Not a ModuleDict: it has methods of its own, such as items, and allows no such name.
@@ -191,7 +235,7 @@ class SoftTokens(nn.Module):
         start = first
         for place, (name, source) in enumerate(sources.items()):
             self._starts[name] = start
-            if isinstance(source, SoftTable):
+            if not isinstance(source, SoftRegistry):
                 start += len(source)
             elif place < len(sources) - 1:
                 raise ConfigError(f"the registry {name!r} has no end, so it has to come last.")
@@ -204,6 +248,12 @@ class SoftTokens(nn.Module):
     def source(self, name: str) -> Any:  # noqa: ANN401 - a table or a registry
         """Return the source with a name."""
         return self.sources[list(self._starts).index(name)]
+
+    def settle(self) -> None:
+        """Make tables that were trained elsewhere tables of their own."""
+        for place, source in enumerate(self.sources):
+            if isinstance(source, LearnedTable):
+                self.sources[place] = source.settled()
 
     def ids(self, name: str, numbers: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the token ids of rows of a table, or of numbers of the registry, int64[...]."""

@@ -13,8 +13,9 @@ from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import Bound, RowRules
 from genrec.errors import RequestError
-from genrec.model.bridge import Bridge, BridgedPrompts, build_soft_tokens
+from genrec.model.bridge import Bridge, BridgedPrompts, user_registry
 from genrec.model.dense_side import DenseSide
+from genrec.model.soft_tokens import SoftTokens
 from genrec.semantic_ids.item_index import ItemIndex
 from tests.decoding.tiny_models import KINDS, score_of_tuple, tiny_model
 
@@ -158,7 +159,7 @@ def test_the_collaborative_model_of_a_bridge_has_its_share():
     rows = np.arange(ITEMS)
     rows[7] = -1
     words = model.language_model.get_input_embeddings().weight.shape[0]
-    soft = build_soft_tokens(words, hidden, None, users, beside=None, size=0.0)
+    soft = SoftTokens(words, {"users": user_registry(users, hidden, size=0.0)})
     bridge = Bridge(soft, users, rows)
     soft.attach(model.language_model)
     prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
