@@ -21,7 +21,16 @@ from genrec.model.generative import saved_facts
 Record = dict[str, Any]
 WITH_INTERVAL = ("recall@10", "ndcg@10")
 METRICS = (*WITH_INTERVAL, "recall@50")
-TRAINED_BASELINES = {"sasrec": "training.json", "lightgcn": "lightgcn.json", "bpr": "bpr.json"}
+# What trains in passes: where its log lies, and the files with its weights.
+TRAINED_IN_PASSES = {
+    "sasrec": ("cf/training.json", "cf/sasrec.safetensors"),
+    "transition_sasrec": ("cf/transition_sasrec.json", "cf/transition_sasrec.safetensors"),
+    "lightgcn": ("cf/lightgcn.json", "cf/lightgcn.safetensors"),
+    "bpr": ("cf/bpr.json", "cf/bpr.safetensors"),
+    "molar": ("molar/training.json", "molar/*.safetensors"),
+}
+# The graph models log some of their passes only.
+LOGS_ALL_PASSES = ("sasrec", "transition_sasrec", "molar")
 
 
 def measure(job: Job, folder: Path) -> Record:
@@ -47,7 +56,9 @@ def measure(job: Job, folder: Path) -> Record:
     record |= {"examples": found["examples"], "list_seconds": round(row["seconds"], 2)}
     name = str(row["model"])
     record["history"] = _history(name, job)
-    return record | (_of_model(folder / "model") if name == "genrec" else _of_cf(folder, name))
+    if name == "genrec":
+        return record | _of_model(folder / "model")
+    return record | _in_passes(folder, name)
 
 
 def _history(model: str, job: Job) -> int | str:
@@ -56,6 +67,8 @@ def _history(model: str, job: Job) -> int | str:
         "popularity": "none",
         "transition": 1,
         "sasrec": job.recipe.cf.max_history,
+        "transition_sasrec": job.recipe.cf.max_history,
+        "molar": job.recipe.molar.max_history,
         "genrec": job.recipe.train.max_history,
     }
     return read.get(model, "all")
@@ -129,17 +142,17 @@ def _of_model(folder: Path) -> Record:
     return figures
 
 
-def _of_cf(run_folder: Path, name: str) -> Record:
-    if name not in TRAINED_BASELINES:
+def _in_passes(run_folder: Path, name: str) -> Record:
+    if name not in TRAINED_IN_PASSES:
         return {}
-    folder = run_folder / "cf"
-    body = json.loads((folder / TRAINED_BASELINES[name]).read_text(encoding="utf-8"))
+    log, weights = TRAINED_IN_PASSES[name]
+    body = json.loads((run_folder / log).read_text(encoding="utf-8"))
     best = [entry for entry in body["epochs"] if entry["epoch"] == body["best_epoch"]]
-    figures: Record = {"parameters": parameters(folder / f"{name}.safetensors")}
+    files = sorted(run_folder.glob(weights))
+    figures: Record = {"parameters": sum(parameters(path) for path in files)}
     if best and best[0]["ndcg_at_10"] is not None:
         figures["validation_ndcg@10"] = best[0]["ndcg_at_10"]
-    if name == "sasrec":
-        # The graph models log some of their passes only.
+    if name in LOGS_ALL_PASSES:
         figures["train_seconds"] = round(sum(entry["seconds"] for entry in body["epochs"]), 1)
     return figures
 

@@ -21,7 +21,7 @@ from genrec.run_folder import keep_recipe
 from genrec.stages import Stage
 
 # Paths that name the same content on every machine: how many of their last parts tell.
-_PATHS = {"data": ("path", 1), "embed": ("model", 2)}
+_PATHS = {"data": ("path", 1), "embed": ("model", 2), "image": ("vectors", 2)}
 # Kept for their figures only; every row has its own.
 _NEVER_SHARED = ("predictions", "report")
 
@@ -57,6 +57,9 @@ class Place:
         overrides = list(self.settings)
         if folder is not None:
             overrides.append(f"data.path={json.dumps(str(self._needed('data') / folder))}")
+            if job.recipe.image.vectors is not None:
+                vectors = self._needed("data") / folder / job.recipe.image.vectors
+                overrides.append(f"image.vectors={json.dumps(str(vectors))}")
         if job.recipe.embed.method == "sentence_transformer":
             overrides.append(f"embed.model={json.dumps(str(self._needed('text_model')))}")
         return parse_recipe(dump_recipe(job.recipe), overrides, shown=job.folder_name)
