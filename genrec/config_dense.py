@@ -30,6 +30,16 @@ class DenseConfig(Section):
         "The cf model is asked as well and has a share in what vectors say; with train.bridge.user "
         "it always is.",
     )
+    calibration_users: int | None = setting(
+        None,
+        "Validation users on whom the shares of both sides are chosen once training is over; null "
+        "takes as many as train.validation_users.",
+        "users",
+        ge=1,
+    )
+    calibration_beam: int = setting(
+        50, "Width of their search; that of serving is best.", "beams", ge=1
+    )
     alignment_weight: float = setting(
         0.0,
         "stream: weight of the loss that draws states towards SASRec's user vectors (Molar).",

@@ -47,7 +47,7 @@ def save_model(
         name.removeprefix("eval_"): value for name, value in best.items() if "eval_" in name
     }
     if dense is not None:
-        found = model.facts["validation"]
+        found = model.facts["calibration"]
         served = dense.learner.served(found["dense_weight"], found["cf_share"])
         model = replace(model, dense=served)
         if model.bridge is not None:

@@ -1,5 +1,6 @@
 """The train stage: from a dataset and an index to a model folder that can be served."""
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from genrec.config_reinforcement import ReinforcementConfig
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.sample import sample
+from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
@@ -27,7 +29,9 @@ from genrec.training.reinforcement import CUTOFFS, PHASE, reinforce
 from genrec.training.saving import save_model
 from genrec.training.tasks.lesson import check_tasks, mixture_lesson
 from genrec.training.tuned import tuned_once
-from genrec.training.validation import validate
+from genrec.training.validation import calibrated, validate
+
+logger = logging.getLogger(__name__)
 
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
@@ -69,6 +73,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     started = time.perf_counter()
     with memory.explained(f"it takes {memory.of_step(learner.model, config, runtime)}"):
         log = fit(learner, config, dataset, runtime, checkpoints, aids)
+        calibrate(learner.model, config, dataset, runtime, aids)
     seconds = time.perf_counter() - started
     folder = run_folder / "model"
     with artifacts.writing(
@@ -82,6 +87,21 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         save_model(learner, partial, log, dense=aids.dense, best_by=best_by(config))
     shutil.rmtree(checkpoints)
     return folder
+
+
+def calibrate(
+    model: GenerativeModel, config: TrainConfig, dataset: Dataset, runtime: Runtime, aids: Aids
+) -> None:
+    """Choose how much each side of a trained model counts, and put it into its facts."""
+    if aids.dense is None:
+        return
+    held_out = dataset.histories("validation")
+    users = config.dense.calibration_users or config.validation_users
+    examples = held_out.take(sample(len(held_out), users, runtime.seed))
+    logger.info("choosing the shares of both sides on %d validation users", len(examples))
+    model.facts["calibration"] = calibrated(
+        model, aids.dense, examples, beam=config.dense.calibration_beam
+    )
 
 
 def fit(

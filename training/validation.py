@@ -8,11 +8,12 @@ import torch
 
 from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking
-from genrec.decoding.hybrid_ranker import HybridRanker
+from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import RowRules
 from genrec.model.generative import GenerativeModel
 from genrec.training.batches import IGNORED
+from genrec.training.dense import DenseTerm
 from genrec.training.dense_weight import Figures, SideWeights
 from genrec.training.objectives import Objective
 
@@ -69,6 +70,37 @@ def validate(
     return figures | told
 
 
+def calibrated(
+    model: GenerativeModel, dense: DenseTerm, examples: Histories, *, beam: int
+) -> dict[str, float]:
+    """Choose the shares of both sides for a model that is trained.
+
+    A training's own validations are small and narrow, to be quick; how much each side counts is
+    worth more users and the beam of serving.
+
+    Args:
+        model: The model as it is now.
+        dense: Its dense side.
+        examples: Validation histories and targets.
+        beam: Beam width of the ranking.
+
+    Returns:
+        ``dense_weight``, ``cf_share``, the ``ndcg@10`` they have, and ``users``.
+    """
+    training = model.language_model.training
+    model.language_model.eval()
+    _, weights = _both_sides(model, dense, examples, 10, beam, 64)
+    model.language_model.train(training)
+    weight, share = weights.best()
+    figures = weights.figures(weight, share)
+    return {
+        "dense_weight": weight,
+        "cf_share": share,
+        "ndcg@10": figures.ndcg,
+        "users": len(examples),
+    }
+
+
 def _rankings(
     model: GenerativeModel,
     objective: Objective,
@@ -78,14 +110,11 @@ def _rankings(
     batch_size: int,
 ) -> tuple[list[Ranking], dict[str, float]]:
     """Rank without seen items, with a dense side at its best weight; say what that is."""
-    histories = [examples[row] for row in range(len(examples))]
     if objective.dense is None:
+        histories = [examples[row] for row in range(len(examples))]
         ranker = GenerativeRanker(model, beam=beam, batch_size=batch_size)
         return ranker.rank(histories, k, exclude=histories), {}
-    served = replace(model, dense=objective.dense.learner.served(0.5, 0.5))
-    both = HybridRanker(served, beam=beam, batch_size=batch_size)
-    candidates = both.both_sides(histories, k, [RowRules(excluded=seen) for seen in histories])
-    weights = SideWeights(candidates, examples.target)
+    candidates, weights = _both_sides(model, objective.dense, examples, k, beam, batch_size)
     weight, share = weights.best()
     return [each.ranking(weight, share, k) for each in candidates], {
         "dense_weight": weight,
@@ -93,6 +122,23 @@ def _rankings(
         "ndcg@10_generative": weights.figures(0.0, 0.0).ndcg,
         "ndcg@10_dense": weights.figures(1.0, 0.0).ndcg,
     }
+
+
+def _both_sides(
+    model: GenerativeModel,
+    dense: DenseTerm,
+    examples: Histories,
+    k: int,
+    beam: int,
+    batch_size: int,
+) -> tuple[list[Candidates], SideWeights]:
+    """Return what both sides say without seen items, and the figures of their sums."""
+    histories = [examples[row] for row in range(len(examples))]
+    # The share of the collaborative model is in what is searched for, so none may be zero.
+    served = replace(model, dense=dense.learner.served(0.5, 0.5))
+    both = HybridRanker(served, beam=beam, batch_size=batch_size)
+    candidates = both.both_sides(histories, k, [RowRules(excluded=seen) for seen in histories])
+    return candidates, SideWeights(candidates, examples.target)
 
 
 def _with_targets(examples: Histories, rows: np.ndarray, max_history: int) -> torch.Tensor:

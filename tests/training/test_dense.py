@@ -12,6 +12,7 @@ from genrec.cf import fit
 from genrec.cf.sasrec import SasRec
 from genrec.config import Recipe
 from genrec.data.ranking import Ranking
+from genrec.data.sample import sample
 from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
 from genrec.decoding.rules import RowRules
 from genrec.embeddings.table import EmbeddingTable
@@ -23,7 +24,7 @@ from genrec.serving.recommender import Recommender
 from genrec.training import train
 from genrec.training.batches import IGNORED
 from genrec.training.dense import DenseLearner, DenseTerm
-from genrec.training.dense_weight import Figures, SideWeights
+from genrec.training.dense_weight import SHARES, Figures, SideWeights
 from genrec.training.post_alignment import PostAlignment
 from genrec.training.teacher import Teacher
 from tests.training.test_train import run_child
@@ -184,7 +185,7 @@ def test_both_sides_learn_the_circle_and_the_folder_serves_alone(
     alone = folder.rename(tmp_path / "elsewhere")
     model = GenerativeModel.load(alone, device=CPU)
     best = model.facts["validation"]
-    assert model.dense.weight == best["dense_weight"]
+    assert model.dense.weight == model.facts["calibration"]["dense_weight"]
     assert best["ndcg@10"] >= max(best["ndcg@10_generative"], best["ndcg@10_dense"])
     histories = [np.asarray([5, 6, 7], dtype=np.int32), np.asarray([21, 22, 23], dtype=np.int32)]
     rankings = HybridRanker(model, beam=10).rank(histories, 3)
@@ -197,6 +198,36 @@ def test_both_sides_learn_the_circle_and_the_folder_serves_alone(
     assert any("loss_dense" in entry for entry in log)
     with pytest.raises(ConfigError, match="runtime.engine to torch"):
         GenerativeModel.load(alone, device=torch.device("meta"))
+
+
+def test_shares_are_chosen_on_more_users_and_by_the_beam_of_serving(
+    tmp_path, cycle_dataset, small_index
+):
+    """Against the NDCG@10 of whole lists at every weight."""
+    run = with_text(tmp_path / "run", cycle_dataset, small_index)
+    dense = {**DENSE["dense"], "calibration_users": 50, "calibration_beam": 24}
+    settings = recipe(dense=dense, epochs=1, validation_users=5)
+    model = GenerativeModel.load(train.run(run, settings, RUNTIME), device=CPU)
+    found = model.facts["calibration"]
+    held_out = cycle_dataset.histories("validation")
+    assert found["users"] == min(50, len(held_out)) > 5
+    chosen = sample(len(held_out), 50, RUNTIME.seed)
+    histories = [held_out[int(row)] for row in chosen]
+
+    def ndcg(weight):
+        lists = HybridRanker(model, beam=24, dense_weight=weight).rank(
+            histories, 10, exclude=histories
+        )
+        targets = held_out.target[chosen]
+        places = [np.flatnonzero(a.items == b) for a, b in zip(lists, targets, strict=True)]
+        return sum(1 / np.log2(place[0] + 2) for place in places if len(place)) / len(chosen)
+
+    figures = {weight: ndcg(weight) for weight in SHARES}
+    assert found["ndcg@10"] == pytest.approx(figures[found["dense_weight"]], abs=2e-3)
+    assert found["ndcg@10"] == pytest.approx(max(figures.values()), abs=2e-3)
+    card = (run / "model" / "README.md").read_text()
+    assert f"a share of {model.dense.weight}" in card
+    assert f"of {found['users']} validation users" in card
 
 
 def test_kill_and_resume_gives_the_same_vectors(tmp_path, cycle_dataset, small_index):
