@@ -37,6 +37,21 @@ class Influence:
 
 
 @dataclass(frozen=True)
+class ScorePart:
+    """One of the parts that the score is the sum of.
+
+    Attributes:
+        name: ``codes``, ``vectors`` or ``collaborative``.
+        share: How much it counts.
+        log_probability: What it says of the item.
+    """
+
+    name: str
+    share: float
+    log_probability: float
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What can be said of one item for one history.
 
@@ -45,7 +60,9 @@ class Explanation:
         title: What to show a person.
         codes: Its codes.
         probabilities: The model's probability of each code after those before it.
-        score: The sum of their logarithms.
+        score: What lists are ordered by: the sum of all parts, each times its share.
+        parts: Of a model that speaks in codes alone these are the whole score; the log-probability
+            of the codes is the sum of the logarithms above.
         shared_codes: Items of the history with the same first codes, most first.
         influences: Every item of the history that was read, the largest change first.
         new: Whether no training event names the item, so that its rank comes from items like it.
@@ -56,6 +73,7 @@ class Explanation:
     codes: list[int]
     probabilities: list[float]
     score: float
+    parts: list[ScorePart]
     shared_codes: list[SharedCodes]
     influences: list[Influence]
     new: bool
@@ -88,8 +106,11 @@ def explain(recommender: Recommender, history: Sequence[str], item_id: str) -> E
         raise RequestError("the history holds no known item; popularity is all there is to tell.")
     read = np.asarray(known, dtype=np.int32)[-ranker.model.prompts.max_history :]
     without = [np.delete(read, place) for place in range(len(read))]
-    steps = ranker.code_scores([read, *without], rows * (1 + len(read)))
-    scores = steps.sum(axis=1)
+    items = rows * (1 + len(read))
+    shares, parts = ranker.part_shares, ranker.score_parts([read, *without], items)
+    scores = sum(share * parts[name] for name, share in shares.items())
+    assert isinstance(scores, np.ndarray)
+    steps = ranker.code_scores([read], rows)
     codes = ranker.model.index.codes
     same = np.cumprod(codes[read] == codes[rows[0]], axis=1).sum(axis=1)
     return Explanation(
@@ -98,6 +119,7 @@ def explain(recommender: Recommender, history: Sequence[str], item_id: str) -> E
         codes=codes[rows[0]].tolist(),
         probabilities=np.exp(steps[0]).tolist(),
         score=float(scores[0]),
+        parts=[ScorePart(name, share, float(parts[name][0])) for name, share in shares.items()],
         shared_codes=[
             SharedCodes(catalog.item_ids[row], catalog.titles[row], int(same[place]))
             for place in np.argsort(-same, kind="stable")

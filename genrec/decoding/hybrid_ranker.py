@@ -98,6 +98,39 @@ class HybridRanker(GenerativeRanker):
         """What scores of lists are: ``sum`` of logarithms of both sides."""
         return "sum"
 
+    @property
+    def part_shares(self) -> dict[str, float]:
+        """What the score of an item is made of, and how much each part counts."""
+        weight, cf_share = self.dense_weight, self._dense.cf_share
+        shares = {"codes": 1 - weight, "vectors": weight * (1 - cf_share)}
+        return shares | ({"collaborative": weight * cf_share} if self._asks_cf else {})
+
+    @property
+    def _asks_cf(self) -> bool:
+        bridge = self.model.bridge
+        return bridge is not None and bridge.user_model is not None
+
+    @torch.inference_mode()
+    def score_parts(
+        self, histories: Sequence[NDArray[np.int32]], rows: Sequence[int]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the log-probability of given items by each part; see ``GenerativeRanker``."""
+        parts: dict[str, list[Tensor]] = {"vectors": [], "collaborative": []}
+        requests = self._requests(histories)
+        for start in range(0, len(histories), self.batch_size):
+            numbers = range(start, min(start + self.batch_size, len(histories)))
+            scorer: Any = self._engine.scorer(requests.prompts(numbers), 1)
+            dense = self._dense.log_probabilities(scorer.states())
+            own = torch.tensor([rows[number] for number in numbers], device=dense.device)
+            for name, scores in (
+                ("vectors", dense),
+                ("collaborative", self._cf(requests, numbers, dense)),
+            ):
+                parts[name].append(scores.gather(1, own.unsqueeze(1))[:, 0])
+        found = super().score_parts(histories, rows)
+        found |= {name: torch.cat(scores).cpu().numpy() for name, scores in parts.items()}
+        return {name: found[name] for name in self.part_shares}
+
     def _rank_batch(
         self, requests: Requests, numbers: Sequence[int], k: int, rules: Sequence[RowRules]
     ) -> list[Ranking]:
@@ -159,7 +192,7 @@ class HybridRanker(GenerativeRanker):
     def _cf(self, requests: Requests, numbers: Sequence[int], dense: Tensor) -> Tensor:
         """Return what the collaborative model says, float32[B, n]; else ``dense`` itself."""
         bridge = self.model.bridge
-        if requests.histories is None or bridge is None or bridge.user_model is None:
+        if requests.histories is None or bridge is None or not self._asks_cf:
             return dense
         found = bridge.log_probabilities([requests.histories[number] for number in numbers])
         found = found.to(dense.device)

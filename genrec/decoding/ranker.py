@@ -119,6 +119,22 @@ class GenerativeRanker:
         scores: NDArray[np.float32] = torch.cat(steps).cpu().numpy()
         return scores
 
+    @property
+    def part_shares(self) -> dict[str, float]:
+        """What the score of an item is made of, and how much each part counts."""
+        return {"codes": 1.0}
+
+    def score_parts(
+        self, histories: Sequence[NDArray[np.int32]], rows: Sequence[int]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the log-probability of given items by each part, float32[histories] each.
+
+        Args:
+            histories: Catalogue rows per user, oldest first.
+            rows: Catalogue row of one item a history.
+        """
+        return {"codes": self.code_scores(histories, rows).sum(axis=1)}
+
     def rank(
         self,
         histories: Sequence[NDArray[np.int32]],

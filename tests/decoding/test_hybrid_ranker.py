@@ -174,3 +174,8 @@ def test_the_collaborative_model_of_a_bridge_has_its_share():
     total = 0.4 * parts.generative + 0.6 * (0.5 * parts.dense + 0.5 * told)
     assert ranking.items.tolist() == parts.items[np.argsort(-total)].tolist()
     np.testing.assert_allclose(ranking.scores, np.sort(total)[::-1], atol=1e-4)
+    ranker = HybridRanker(bridged, beam=4, batch_size=5)
+    shares, found = ranker.part_shares, ranker.score_parts([history] * ITEMS, range(ITEMS))
+    assert shares == pytest.approx({"codes": 0.4, "vectors": 0.3, "collaborative": 0.3})
+    summed = sum(share * found[name] for name, share in shares.items())
+    np.testing.assert_allclose(summed[parts.items], total, atol=1e-4)

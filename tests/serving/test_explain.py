@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from genrec.decoding.hybrid_ranker import HybridRanker
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import RequestError
 from genrec.serving.explain import explain
 from genrec.serving.recommender import Recommender
+from tests.decoding.test_hybrid_ranker import KINDS, both, dense_by_hand, expected, score_of_tuple
 from tests.decoding.test_language_model_scorer import ITEMS, brute_force, generative
 from tests.serving.fakes import recommender as without_codes
 
@@ -72,3 +74,28 @@ def test_what_cannot_be_explained_is_said(recommender):
         explain(without_codes(), ["i0"], "i1")
     with pytest.raises(RequestError, match="history 0 is the text '1', expected a list"):
         explain(recommender, "1", "1")
+
+
+def test_the_score_of_both_sides_is_taken_apart():
+    model = both(KINDS[0], weight=0.3)
+    recommender = Recommender(
+        HybridRanker(model, beam=ITEMS, batch_size=2), model.catalog, np.ones(ITEMS, np.int64),
+        model_digest="a" * 64, index_digest="b" * 64,
+    )  # fmt: skip
+    history = ["5", "1", "9"]
+    [answer] = recommender.recommend([history], k=3)
+    for item in answer.items:
+        found = explain(recommender, history, item.item_id)
+        assert found.score == pytest.approx(item.score, abs=1e-4)
+        row = int(item.item_id)
+        codes = score_of_tuple(model, rows(5, 1, 9), model.index.codes_of(row))
+        vectors = dense_by_hand(model, rows(5, 1, 9))[row]
+        assert [(part.name, part.share) for part in found.parts] == [
+            ("codes", pytest.approx(0.7)), ("vectors", pytest.approx(0.3)),
+        ]  # fmt: skip
+        assert [part.log_probability for part in found.parts] == pytest.approx(
+            [codes, vectors], abs=1e-4
+        )
+        less = expected(model, rows(1, 9), 0.3)[row]
+        changes = {each.item_id: each.change for each in found.influences}
+        assert changes["5"] == pytest.approx(found.score - less, abs=1e-4)
