@@ -6,8 +6,9 @@ from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import RequestError
 from genrec.serving.explain import explain
 from genrec.serving.recommender import Recommender
-from tests.decoding.test_hybrid_ranker import KINDS, both, dense_by_hand, expected, score_of_tuple
+from tests.decoding.test_hybrid_ranker import both, dense_by_hand, expected
 from tests.decoding.test_language_model_scorer import ITEMS, brute_force, generative
+from tests.decoding.tiny_models import KINDS, score_of_tuple
 from tests.serving.fakes import recommender as without_codes
 
 
