@@ -27,15 +27,20 @@ def dense(sequences):
     return chosen
 
 
-@pytest.mark.parametrize("layers", [0, 1, 3])
-def test_vectors_are_means_of_powers_of_the_normalised_graph(layers):
-    sequences, graph = small_graph()
-    network = LightGcn(graph, dimensions=4, layers=layers)
+def normalised(sequences):
+    """Return the normalised graph as a dense matrix."""
     chosen = dense(sequences)
     users, items = np.maximum(chosen.sum(1), 1), np.maximum(chosen.sum(0), 1)
     weights = chosen / np.sqrt(np.outer(users, items))
     top = np.hstack([np.zeros((12, 12)), weights])
-    matrix = np.vstack([top, np.hstack([weights.T, np.zeros((ITEMS, ITEMS))])])
+    return np.vstack([top, np.hstack([weights.T, np.zeros((ITEMS, ITEMS))])])
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_vectors_are_means_of_powers_of_the_normalised_graph(layers):
+    sequences, graph = small_graph()
+    network = LightGcn(graph, dimensions=4, layers=layers)
+    matrix = normalised(sequences)
     step = network.vectors.detach().double().numpy()
     total = step.copy()
     for _ in range(layers):
@@ -44,6 +49,22 @@ def test_vectors_are_means_of_powers_of_the_normalised_graph(layers):
     total /= layers + 1
     np.testing.assert_allclose(network.user_vectors(), total[:12], atol=1e-5)
     np.testing.assert_allclose(network.item_vectors(), total[12:], atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_gradients_are_those_of_dense_matrices(layers):
+    sequences, graph = small_graph()
+    network = LightGcn(graph, dimensions=4, layers=layers)
+    triples = torch.tensor([0, 3, 3]), torch.tensor([1, 2, 7]), torch.tensor([4, 4, 5])
+    network.loss(*triples, 0.0).backward()
+    base = network.vectors.detach().double().requires_grad_()
+    matrix = torch.from_numpy(normalised(sequences))
+    powers = [torch.linalg.matrix_power(matrix, power) @ base for power in range(layers + 1)]
+    vectors = torch.stack(powers).mean(0)
+    user, item, other = vectors[triples[0]], vectors[12 + triples[1]], vectors[12 + triples[2]]
+    margin = (user * item).sum(1) - (user * other).sum(1)
+    (-torch.nn.functional.logsigmoid(margin).mean()).backward()
+    torch.testing.assert_close(network.vectors.grad.double(), base.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_a_user_folded_in_is_that_user_but_for_its_own_start():
