@@ -9,8 +9,13 @@ Where the model reads the user's vector of a collaborative model, that model is 
 too, and has a share s in what vectors say:
 
     log p(item | vectors) = (1 - s) * log p(item | user vector) + s * log p(item | collaborative)
+
+An item without training events has a vector only by what it resembles, and was no right answer to
+anybody. ``new_item_weight`` counts it as so many items here as in the beam: its probability by
+vectors is multiplied before they add up to one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,6 +90,10 @@ class HybridRanker(GenerativeRanker):
         **settings: Any,  # noqa: ANN401 - those of the base class
     ) -> None:
         super().__init__(model, **settings)
+        self._more_of_new: Tensor | None = None
+        if self._shares is not None and self._shares.weight != 1:
+            new = torch.from_numpy(model.item_counts == 0)
+            self._more_of_new = new.to(self._device) * math.log(self._shares.weight)
         if model.dense is None:
             raise RequestError("this model has no dense side; train it with train.dense.weight.")
         weight = model.dense.weight if dense_weight is None else dense_weight
@@ -120,7 +129,7 @@ class HybridRanker(GenerativeRanker):
         for start in range(0, len(histories), self.batch_size):
             numbers = range(start, min(start + self.batch_size, len(histories)))
             scorer: Any = self._engine.scorer(requests.prompts(numbers), 1)
-            dense = self._dense.log_probabilities(scorer.states())
+            dense = self._by_vectors(scorer.states())
             own = torch.tensor([rows[number] for number in numbers], device=dense.device)
             for name, scores in (
                 ("vectors", dense),
@@ -171,7 +180,7 @@ class HybridRanker(GenerativeRanker):
     ) -> list[Candidates]:
         width = min(max(self.beam, k), self._trie.items)
         scorer: Any = self._engine.scorer(requests.prompts(numbers), 2 * width)
-        dense = self._dense.log_probabilities(scorer.states())
+        dense = self._by_vectors(scorer.states())
         cf = self._cf(requests, numbers, dense)
         vectors = torch.lerp(dense, cf, self._dense.cf_share)
         wishes = replace(self._wishes(rules), wanted=self._wanted(vectors, rules, width))
@@ -188,6 +197,13 @@ class HybridRanker(GenerativeRanker):
                 strict=True,
             )
         ]
+
+    def _by_vectors(self, states: Tensor) -> Tensor:
+        """Return the log-probability of every item by the user vector, float32[B, n]."""
+        found = self._dense.log_probabilities(states)
+        if self._more_of_new is None:
+            return found
+        return (found + self._more_of_new.to(found.device)).log_softmax(dim=1)
 
     def _cf(self, requests: Requests, numbers: Sequence[int], dense: Tensor) -> Tensor:
         """Return what the collaborative model says, float32[B, n]; else ``dense`` itself."""

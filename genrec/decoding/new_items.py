@@ -27,10 +27,12 @@ class NewItemShares:
         new: For each code level bool[N], true for such nodes.
         log_share: For each code level float32[N], the log-probability of the step from the node
             above; of use where ``new`` is true.
+        weight: How many shares a new item gets.
     """
 
     new: tuple[Tensor, ...]
     log_share: tuple[Tensor, ...]
+    weight: float
 
     @classmethod
     def of(cls, trie: PrefixTrie, item_counts: Tensor, weight: float) -> "NewItemShares | None":
@@ -63,7 +65,7 @@ class NewItemShares:
             new.append(known == 0)
             log_share.append(torch.log(shares / above).float())
             shares_above = shares
-        return cls(tuple(new), tuple(log_share))
+        return cls(tuple(new), tuple(log_share), weight)
 
     def applied(self, level: int, nodes: Tensor, log_probabilities: Tensor) -> Tensor:
         """Return log-probabilities with the shares in place of the model's word on new nodes.

@@ -136,6 +136,28 @@ def test_an_item_without_training_events_is_found_by_its_vector():
     assert ranking.items.tolist() == [33]
 
 
+@pytest.mark.parametrize("weight", [0, 0.5, 1, 3])
+def test_items_without_training_events_count_as_several_by_their_vectors_too(weight):
+    model = both(KINDS[0])
+    new = np.isin(np.arange(ITEMS), [4, 33, 34])
+    model = replace(model, item_counts=np.where(new, 0, model.item_counts))
+    ranker = HybridRanker(model, beam=ITEMS, dense_weight=1.0, new_item_weight=weight)
+    plain = GenerativeRanker(model, beam=ITEMS, new_item_weight=weight)
+    for history in HISTORIES:
+        shares = np.exp(dense_by_hand(model, history)) * np.where(new, weight or 1, 1)
+        want = np.log(shares / shares.sum())
+        ranking = ranker.rank([history], ITEMS)[0]
+        assert len(ranking.items) == ITEMS
+        np.testing.assert_allclose(ranking.scores, want[ranking.items], atol=1e-4)
+        codes = plain.rank([history], ITEMS)[0]
+        found = ranker.both_sides([history], ITEMS, NO_RULES[:1])[0]
+        np.testing.assert_allclose(
+            np.sort(found.generative), np.sort(codes.scores), atol=1e-4
+        )  # the side of codes has its own shares
+        parts = ranker.score_parts([history], [33])
+        np.testing.assert_allclose(parts["vectors"], want[33:34], atol=1e-4)
+
+
 def test_models_without_a_dense_side_and_weights_out_of_range_are_refused():
     model = both(KINDS[0])
     with pytest.raises(RequestError, match="between 0 and 1"):
