@@ -1,7 +1,8 @@
 """What a person sees while the model trains: one bar, and one log line a validation."""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,21 +29,36 @@ _FORMS = {
 }
 _IN_THE_BAR = ("loss", "group_ndcg", "eval_ndcg@10", "tokens_per_second")
 _BAR_WIDTH = 12
+# Where no bar moves, as in a file, a line comes at least so often.
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class TrainingProgress(TrainerCallback):
     """Shows the steps, the loss, the validation NDCG@10 and the speed; use it in a ``with``.
 
-    Everything goes to standard error, so that standard output holds answers only.
+    Everything goes to standard error, so that standard output holds answers only. Where that is no
+    terminal, a log line comes in place of the bar whenever half a minute has passed without one.
 
     Args:
         steps: Optimizer steps of the whole training.
-        quiet: No bar; the log lines stay.
+        quiet: No bar and none of these lines; those of validations stay.
         title: What the bar is called.
+        clock: Seconds that never go back.
     """
 
-    def __init__(self, steps: int, *, quiet: bool, title: str = "Training") -> None:
+    def __init__(
+        self,
+        steps: int,
+        *,
+        quiet: bool,
+        title: str = "Training",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._steps = steps
+        self._title = title
+        self._clock = clock
+        self._started = self._last_line = clock()
+        self._first_step: int | None = None
         self._latest: dict[str, float] = {}
         self._bar = Progress(
             TextColumn(title),
@@ -53,6 +69,7 @@ class TrainingProgress(TrainerCallback):
             console=Console(stderr=True),
             disable=quiet,
         )
+        self._in_lines = not quiet and not self._bar.console.is_terminal
         self._task = self._bar.add_task("", total=steps)
 
     def __enter__(self) -> Self:
@@ -80,6 +97,22 @@ class TrainingProgress(TrainerCallback):
     ) -> None:
         """Move the bar; a continued training starts where it was."""
         self._bar.update(self._task, completed=state.global_step)
+        now = self._clock()
+        if self._first_step is None:
+            self._first_step, self._started = state.global_step, now
+        if self._in_lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            done = state.global_step - self._first_step
+            left = (now - self._started) / done * (self._steps - state.global_step) if done else 0
+            words = self._words(_IN_THE_BAR)
+            logger.info(
+                "%s: step %d of %d%s%s",
+                self._title,
+                state.global_step,
+                self._steps,
+                f", about {left / 60:.0f} min left" if left >= 60 else "",
+                f": {words}" if words else "",
+            )
 
     def on_log(
         self,
@@ -94,6 +127,7 @@ class TrainingProgress(TrainerCallback):
         self._latest.update({key: figures[key] for key in _FORMS if key in figures})
         self._bar.update(self._task, description=self._words(_IN_THE_BAR))
         if "eval_loss" in figures:
+            self._last_line = self._clock()
             logger.info("step %d of %d: %s", state.global_step, self._steps, self._words(_FORMS))
 
     def _words(self, keys: Iterable[str]) -> str:
