@@ -26,7 +26,9 @@ def solution(text, cf, penalty):
 
 @pytest.mark.parametrize("noise", [0.1, 3.0])
 def test_agrees_with_ridge_regression_at_the_penalty_that_is_best_held_out(noise):
-    text, cf = world(noise=noise)
+    text, given = world(noise=noise)
+    given = unit(given + [2, 0, 0, 1])  # what all share
+    cf = unit(given - given.mean(axis=0))
     fold = np.arange(len(text)) % 5
     cosines = []
     for penalty in PENALTIES:
@@ -35,7 +37,7 @@ def test_agrees_with_ridge_regression_at_the_penalty_that_is_best_held_out(noise
             fitted = solution(text[fold != part], cf[fold != part], penalty)
             held_out.append((unit(text[fold == part] @ fitted) * cf[fold == part]).sum(axis=1))
         cosines.append(np.concatenate(held_out).mean())
-    prediction = VectorPrediction.fit(text, cf)
+    prediction = VectorPrediction.fit(text, given)
     assert prediction.facts["penalty"] == PENALTIES[int(np.argmax(cosines))]
     assert prediction.facts["held_out_cosine"] == pytest.approx(max(cosines), abs=1e-4)
     expected = solution(text, cf, prediction.facts["penalty"])
@@ -55,6 +57,16 @@ def test_what_was_learned_says_something_of_items_never_seen():
     assert (prediction.predict(text[300:]) * cf[300:]).sum(axis=1).mean() > 0.8
 
 
+def test_a_map_that_is_unsure_does_not_guess_what_all_share():
+    """Guesses are as far apart as the vectors that they stand in for."""
+    text, cf = world(noise=3.0)
+    shared = unit(cf + [3, 0, 0, 0])
+    guess = VectorPrediction.fit(text[:150], shared[:150]).predict(text[150:])
+    assert np.abs(guess.mean(axis=0)).max() < 0.35
+    centred = unit(shared - shared[:150].mean(axis=0))
+    assert (guess * centred[150:]).sum(axis=1).mean() > 0.1
+
+
 def test_an_item_without_text_gets_zero():
     text, cf = world()
     guess = VectorPrediction.fit(text, cf).predict(np.zeros((1, 6), dtype=np.float32))
@@ -70,7 +82,8 @@ def test_a_handful_of_items_is_no_error(n):
     assert prediction.facts["items"] == n
     assert (prediction.facts["held_out_cosine"] is None) == (n < 2)
     if n:
-        assert (guess[:n] * cf[:n]).sum(axis=1).min() > 0.9
+        own = unit(cf - cf.mean(axis=0)) if n == 2 else cf[:1]
+        assert (guess[:n] * own).sum(axis=1).min() > 0.9
 
 
 def test_of_very_many_items_evenly_spaced_ones_are_learned_from(monkeypatch):
