@@ -57,8 +57,7 @@ class TrainingProgress(TrainerCallback):
         self._steps = steps
         self._title = title
         self._clock = clock
-        self._started = self._last_line = clock()
-        self._first_step: int | None = None
+        self._last_line = clock()
         self._latest: dict[str, float] = {}
         self._bar = Progress(
             TextColumn(title),
@@ -68,6 +67,7 @@ class TrainingProgress(TrainerCallback):
             TextColumn("{task.description}"),
             console=Console(stderr=True),
             disable=quiet,
+            get_time=clock,
         )
         self._in_lines = not quiet and not self._bar.console.is_terminal
         self._task = self._bar.add_task("", total=steps)
@@ -97,20 +97,16 @@ class TrainingProgress(TrainerCallback):
     ) -> None:
         """Move the bar; a continued training starts where it was."""
         self._bar.update(self._task, completed=state.global_step)
-        now = self._clock()
-        if self._first_step is None:
-            self._first_step, self._started = state.global_step, now
-        if self._in_lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            done = state.global_step - self._first_step
-            left = (now - self._started) / done * (self._steps - state.global_step) if done else 0
+        if self._in_lines and self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = self._clock()
+            left = self._bar.tasks[self._task].time_remaining
             words = self._words(_IN_THE_BAR)
             logger.info(
                 "%s: step %d of %d%s%s",
                 self._title,
                 state.global_step,
                 self._steps,
-                f", about {left / 60:.0f} min left" if left >= 60 else "",
+                f", about {left / 60:.0f} min left" if left else "",
                 f": {words}" if words else "",
             )
 

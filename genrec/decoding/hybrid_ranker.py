@@ -15,7 +15,6 @@ anybody. ``new_item_weight`` counts it as so many items here as in the beam: its
 vectors is multiplied before they add up to one.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,10 +89,6 @@ class HybridRanker(GenerativeRanker):
         **settings: Any,  # noqa: ANN401 - those of the base class
     ) -> None:
         super().__init__(model, **settings)
-        self._more_of_new: Tensor | None = None
-        if self._shares is not None and self._shares.weight != 1:
-            new = torch.from_numpy(model.item_counts == 0)
-            self._more_of_new = new.to(self._device) * math.log(self._shares.weight)
         if model.dense is None:
             raise RequestError("this model has no dense side; train it with train.dense.weight.")
         weight = model.dense.weight if dense_weight is None else dense_weight
@@ -201,9 +196,7 @@ class HybridRanker(GenerativeRanker):
     def _by_vectors(self, states: Tensor) -> Tensor:
         """Return the log-probability of every item by the user vector, float32[B, n]."""
         found = self._dense.log_probabilities(states)
-        if self._more_of_new is None:
-            return found
-        return (found + self._more_of_new.to(found.device)).log_softmax(dim=1)
+        return found if self._shares is None else self._shares.counted(found)
 
     def _cf(self, requests: Requests, numbers: Sequence[int], dense: Tensor) -> Tensor:
         """Return what the collaborative model says, float32[B, n]; else ``dense`` itself."""

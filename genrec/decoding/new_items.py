@@ -27,12 +27,12 @@ class NewItemShares:
         new: For each code level bool[N], true for such nodes.
         log_share: For each code level float32[N], the log-probability of the step from the node
             above; of use where ``new`` is true.
-        weight: How many shares a new item gets.
+        log_count: float32[n], for each item the logarithm of the items that it counts as.
     """
 
     new: tuple[Tensor, ...]
     log_share: tuple[Tensor, ...]
-    weight: float
+    log_count: Tensor
 
     @classmethod
     def of(cls, trie: PrefixTrie, item_counts: Tensor, weight: float) -> "NewItemShares | None":
@@ -65,7 +65,8 @@ class NewItemShares:
             new.append(known == 0)
             log_share.append(torch.log(shares / above).float())
             shares_above = shares
-        return cls(tuple(new), tuple(log_share), weight)
+        counts = torch.where(known_item.to(device), 1.0, float(weight))
+        return cls(tuple(new), tuple(log_share), counts.log())
 
     def applied(self, level: int, nodes: Tensor, log_probabilities: Tensor) -> Tensor:
         """Return log-probabilities with the shares in place of the model's word on new nodes.
@@ -76,6 +77,14 @@ class NewItemShares:
             log_probabilities: float[...], of the step to each node.
         """
         return torch.where(self.new[level][nodes], self.log_share[level][nodes], log_probabilities)
+
+    def counted(self, log_probabilities: Tensor) -> Tensor:
+        """Return log-probabilities of items with new ones counted as several; rows add up to one.
+
+        Args:
+            log_probabilities: float32[B, n], by a model that scores all items at once.
+        """
+        return (log_probabilities + self.log_count).log_softmax(dim=1)
 
 
 def _running_sum(flags: Tensor) -> Tensor:

@@ -151,9 +151,8 @@ def test_items_without_training_events_count_as_several_by_their_vectors_too(wei
         np.testing.assert_allclose(ranking.scores, want[ranking.items], atol=1e-4)
         codes = plain.rank([history], ITEMS)[0]
         found = ranker.both_sides([history], ITEMS, NO_RULES[:1])[0]
-        np.testing.assert_allclose(
-            np.sort(found.generative), np.sort(codes.scores), atol=1e-4
-        )  # the side of codes has its own shares
+        # The side of codes has its own shares.
+        np.testing.assert_allclose(np.sort(found.generative), np.sort(codes.scores), atol=1e-4)
         parts = ranker.score_parts([history], [33])
         np.testing.assert_allclose(parts["vectors"], want[33:34], atol=1e-4)
 

@@ -33,17 +33,17 @@ def test_quiet_shows_nothing_but_one_log_line_a_validation(tmp_path, capsys, cap
 
 
 def test_where_no_bar_moves_a_line_comes_every_half_minute(tmp_path, caplog):
-    seconds = iter(range(0, 5000, 20))
-    progress = TrainingProgress(200, quiet=False, clock=lambda: next(seconds))
+    now = [0.0]
+    progress = TrainingProgress(200, quiet=False, clock=lambda: now[0])
     arguments, control = TrainingArguments(output_dir=str(tmp_path)), TrainerControl()
     state = TrainerState()
     with caplog.at_level(logging.INFO, logger="genrec"), progress:
-        for step in range(1, 6):
+        for step in range(1, 7):
+            now[0] += 20
             state.global_step = step
             progress.on_step_end(arguments, state, control)
-        progress.on_log(arguments, state, control, logs={"eval_loss": 2.5})
-        state.global_step = 6
-        progress.on_step_end(arguments, state, control)
+            if step == 5:
+                progress.on_log(arguments, state, control, logs={"eval_loss": 2.5})
     # Twenty seconds a step, 198 and 196 steps to go; the validation's line puts the next one off.
     assert caplog.messages == [
         "Training: step 2 of 200, about 66 min left",
