@@ -18,6 +18,14 @@ class DenseConfig(Section):
         "texts, of the cf model, or joint ones (see train.bridge.vectors). An item without "
         "training events has nothing else.",
     )
+    vector_directions: int | None = setting(
+        None,
+        "Principal directions of these vectors that are read, all equally loud (whitened), which "
+        "makes what tells apart items of a kind as audible as their kind; null reads the vectors "
+        "as they are, centred.",
+        "directions",
+        ge=1,
+    )
     teacher_weight: float = setting(
         0.0,
         "stream: share of its loss taken from SASRec's distribution over next items.",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genrec.embeddings.spread import spread
+from genrec.embeddings.whitening import whitened
 from genrec.model.dense_side import DenseSide
 from genrec.training.post_alignment import PostAlignment
 from genrec.training.teacher import Teacher
@@ -23,15 +24,17 @@ class DenseLearner(nn.Module):
     """User and item vectors that are learned.
 
     The vector of item i is ``e_i + P x_i``: what is learned of the item itself, and what its given
-    vector ``x_i``, centred and scaled, says. An item without training events has only the latter
-    (the mean vector, where there is none), and is no wrong answer to anybody's history, so nothing
-    pushes it away.
+    vector ``x_i``, whitened or centred and scaled, says. An item without training events has only
+    the latter (the mean vector, where there is none), and is no wrong answer to anybody's history,
+    so nothing pushes it away.
 
     Args:
         hidden: Width of the language model.
         item_counts: int64[n], training events of each item.
         vectors: float32[n, w], given vectors; None for none.
         dimensions: Width of the vectors.
+        directions: Principal directions of given vectors that are read, all equally loud; None
+            reads the vectors as they are, centred.
     """
 
     known: Tensor
@@ -45,6 +48,8 @@ class DenseLearner(nn.Module):
         item_counts: NDArray[np.int64],
         vectors: NDArray[np.float32] | None,
         dimensions: int,
+        *,
+        directions: int | None = None,
     ) -> None:
         super().__init__()
         known = torch.from_numpy(np.flatnonzero(item_counts > 0))
@@ -55,15 +60,16 @@ class DenseLearner(nn.Module):
         has_events = torch.from_numpy(item_counts > 0)
         self.register_buffer("has_events", has_events, persistent=False)
         self.register_buffer("place", place, persistent=False)
-        self.register_buffer("given", torch.from_numpy(spread(table)), persistent=False)
+        read = spread(table) if directions is None else whitened(table, directions)
+        self.register_buffer("given", torch.from_numpy(read), persistent=False)
         self.dimensions = dimensions
         self.user = nn.Linear(hidden, dimensions)
         self.own = nn.Embedding(len(known), dimensions)
         nn.init.normal_(self.own.weight, std=START)
         self.projection = None
         if vectors is not None:
-            self.projection = nn.Linear(table.shape[1], dimensions, bias=False)
-            nn.init.normal_(self.projection.weight, std=GIVEN_START / table.shape[1] ** 0.5)
+            self.projection = nn.Linear(read.shape[1], dimensions, bias=False)
+            nn.init.normal_(self.projection.weight, std=GIVEN_START / read.shape[1] ** 0.5)
 
     def items(self) -> Tensor:
         """Return the vectors of items with training events, float32[m, d]."""

@@ -58,7 +58,13 @@ def dense_term(
         vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
     language_model: Any = model.language_model
     hidden = int(language_model.get_input_embeddings().weight.shape[1])
-    learner = DenseLearner(hidden, model.item_counts, vectors, config.dimensions)
+    learner = DenseLearner(
+        hidden,
+        model.item_counts,
+        vectors,
+        config.dimensions,
+        directions=config.vector_directions,
+    )
     own = sum(parameter.numel() for parameter in learner.parameters())
     for count in ("parameters", "trained_parameters"):
         model.facts[count] += own

@@ -16,6 +16,7 @@ from genrec.data.sample import sample
 from genrec.decoding.hybrid_ranker import Candidates, HybridRanker
 from genrec.decoding.rules import RowRules
 from genrec.embeddings.table import EmbeddingTable
+from genrec.embeddings.whitening import whitened
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.dense_side import DenseSide
 from genrec.model.generative import GenerativeModel
@@ -33,11 +34,11 @@ from tests.training.world import RUNTIME, make_run, recipe, tiny_language_model
 CPU = torch.device("cpu")
 
 
-def learner(vectors=True):
+def learner(vectors=True, directions=None):
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     given = random.normal(size=(5, 3)).astype(np.float32) if vectors else None
-    return DenseLearner(4, np.array([2, 0, 1, 3, 1]), given, 6), given
+    return DenseLearner(4, np.array([2, 0, 1, 3, 1]), given, 6, directions=directions), given
 
 
 def centred_and_scaled(given):
@@ -45,10 +46,14 @@ def centred_and_scaled(given):
     return centred / np.sqrt((centred**2).mean())
 
 
+def read_of(given, directions):
+    return centred_and_scaled(given) if directions is None else whitened(given, directions)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4])
-@pytest.mark.parametrize("vectors", [True, False])
-def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
-    dense, given = learner(vectors)
+@pytest.mark.parametrize(("vectors", "directions"), [(True, None), (True, 2), (False, None)])
+def test_loss_is_the_cross_entropy_over_items_with_events(vectors, directions, share):
+    dense, given = learner(vectors, directions)
     random = np.random.default_rng(1)
     states = random.normal(size=(3, 4)).astype(np.float32)
     soft = random.random((3, 5)).astype(np.float32)
@@ -62,7 +67,7 @@ def test_loss_is_the_cross_entropy_over_items_with_events(vectors, share):
     if given is not None:
         projection = dense.projection.weight.detach().numpy()
         vectors_of = {
-            row: own + projection @ centred_and_scaled(given)[row]
+            row: own + projection @ read_of(given, directions)[row]
             for row, own in vectors_of.items()
         }
     losses = []
