@@ -97,13 +97,6 @@ class MolarConfig(Section):
         "What items are read as: text, image, multimodal (both side by side) or the item-side "
         "model's vectors.",
     )
-    vector_directions: int | None = setting(
-        None,
-        "Principal directions of these vectors that are read, all equally loud (whitened); null "
-        "reads the vectors as they are, centred.",
-        "directions",
-        ge=1,
-    )
     language_model: str | None = setting(
         None,
         "smollm2, a local folder or a hub id of a causal or vision-language model; null trains a "

@@ -24,7 +24,6 @@ from genrec.config_molar import MolarConfig
 from genrec.data.dataset import Dataset
 from genrec.embeddings.side_by_side import multimodal_vectors
 from genrec.embeddings.table import EmbeddingTable
-from genrec.embeddings.whitening import whitened
 from genrec.errors import ArtifactError, DataError
 from genrec.model.molar import Molar
 from genrec.model.user_body import body_from_scratch, pretrained_body
@@ -120,7 +119,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
 
 
 def item_vectors(run_folder: Path, section: MolarConfig, items: int) -> NDArray[np.float32]:
-    """Return what the recipe reads items as, float32[n, d]: each part at length 1, or whitened.
+    """Return what the recipe reads items as, float32[n, d], each part at length 1.
 
     Raises:
         ArtifactError: When a folder is missing, damaged, of another dataset, or holds no vectors.
@@ -161,8 +160,7 @@ def item_vectors(run_folder: Path, section: MolarConfig, items: int) -> NDArray[
             items,
             section.vectors,
         )
-    directions = section.vector_directions
-    return vectors if directions is None else whitened(vectors, directions)
+    return vectors
 
 
 def build(section: MolarConfig, items: NDArray[np.float32], runtime: Runtime) -> UserModel:

@@ -18,7 +18,6 @@ from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.embeddings.table import EmbeddingTable
-from genrec.embeddings.whitening import whitened
 from genrec.errors import ArtifactError, DataError
 from genrec.model.molar import Molar
 from genrec.model.user_ranker import UserRanker
@@ -112,16 +111,6 @@ def test_a_killed_training_goes_on_to_the_same_weights(run_folder, monkeypatch):
     assert not (run_folder / "molar").exists()
     assert weights(stage.run(run_folder, recipe(), CPU)) == whole
     assert len(calls) == 2 + 2
-
-
-def test_whitened_vectors_are_read_and_served(run_folder):
-    given = EmbeddingTable.load(run_folder / "text").normalised()
-    folder = stage.run(run_folder, recipe(vector_directions=4), CPU)
-    model = Molar.load(folder, device=torch.device("cpu"))
-    np.testing.assert_array_equal(model.network.items.numpy(), whitened(given, 4))
-    ranked = UserRanker(model.network).rank(HISTORIES, 5)
-    assert [len(each.items) for each in ranked] == [5, 5]
-    assert 4 not in np.concatenate([each.items for each in ranked])
 
 
 def test_the_recipe_says_how_it_is_trained():
