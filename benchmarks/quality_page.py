@@ -49,13 +49,19 @@ def _goal(plan: Plan, records: Sequence[Record]) -> list[str]:
         words = {True: "met", False: "**missed**", None: "not measured"}[row["met"]]
         shown = "" if row["ratio"] is None else _with(row["ratio"][0], row["ratio"][1])
         title = plan.sets[row["set"]].title
-        lines.append([title, *_named(row["baseline"]), *_named(row["generative"]), shown, words])
-    header = ["set", "best baseline", "ndcg@10", "best generative", "ndcg@10", "ratio", "verdict"]
+        over = (
+            "" if row["over_blend"] is None else _with(row["over_blend"][0], row["over_blend"][1])
+        )
+        named = (*_named(row["baseline"]), *_named(row["generative"]), shown, words)
+        lines.append([title, *named, *_named(row["blend"]), over])
+    header = ["set", "best baseline", "ndcg@10", "best generative", "ndcg@10", "ratio", "verdict",
+              "baselines blended", "ndcg@10", "ratio to it"]  # fmt: skip
     parts = [
         "## Goal",
         f"The best generative row at least {plan.goal.ratio:.2f} times the NDCG@10 of the best "
         f"tuned baseline, on {plan.goal.sets} of {len(rows)} sets: {verdict}, "
-        f"{met} so far. Brackets: 95 % t-interval over seeds.",
+        f"{met} so far. Brackets: 95 % t-interval over seeds. The last columns say what baselines "
+        "give together, without a model that was trained for this.",
         table(header, lines),
     ]
     references = _references(plan, records)

@@ -25,7 +25,7 @@ _APART = ("name", "seed", "serve", "runtime")
 _OF_PROTOCOL = ("data", "evaluate", "recommend.users", "recommend.part", "recommend.k",
                 "recommend.exclude_seen")  # fmt: skip
 # Tables of the section cf that several models share; the others are named after theirs.
-_SHARED_IN_CF = {"graph": {"lightgcn", "bpr"}}
+_SHARED_IN_CF = {"graph": {"lightgcn", "bpr"}, "item_knn": {"item_knn", "blend"}}
 
 
 class SetPlan(Section):
@@ -61,7 +61,7 @@ class RowPlan(Section):
     items; ``baseline`` ones are what both shall beat.
     """
 
-    kind: Literal["baseline", "generative", "dense"]
+    kind: Literal["baseline", "blend", "generative", "dense"]
     minutes: float = Field(gt=0)
     extends: str | None = None
     lists: Literal["genrec", "content_knn"] = "genrec"

@@ -116,6 +116,7 @@ def goal_rows(plan: Plan, records: Sequence[Record]) -> list[dict[str, Any]]:
         summaries = table_rows(plan, plan.goal.table, set_name, records)
         baseline, generative = (best(summaries, kind, plan) for kind in ("baseline", "generative"))
         found = ratio(generative, baseline) if baseline and generative else None
+        blend = best(summaries, "blend", plan)
         rows.append(
             {
                 "set": set_name,
@@ -123,6 +124,8 @@ def goal_rows(plan: Plan, records: Sequence[Record]) -> list[dict[str, Any]]:
                 "generative": generative,
                 "ratio": found,
                 "met": None if found is None else found[0] >= plan.goal.ratio,
+                "blend": blend,
+                "over_blend": ratio(generative, blend) if blend and generative else None,
             }
         )
     return rows

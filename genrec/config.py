@@ -134,8 +134,10 @@ class GraphConfig(Section):
 class CfConfig(Section):
     """Stage cf: the baselines and their vectors."""
 
-    models: list[Literal["item_knn", "transition_sasrec", "lightgcn", "bpr"]] = setting(
-        [], "Baselines besides popularity, transition counts and SASRec."
+    models: list[Literal["item_knn", "transition_sasrec", "lightgcn", "bpr", "blend"]] = setting(
+        [],
+        "Baselines besides popularity, transition counts and SASRec; blend is the model of "
+        "cf.vectors and item_knn together, at the share that is best for validation users.",
     )
     vectors: Literal["sasrec", "transition_sasrec", "lightgcn", "bpr"] = setting(
         "sasrec", "Whose item and user vectors later stages read."
@@ -216,6 +218,7 @@ class RecommendConfig(Section):
             "transition_sasrec",
             "lightgcn",
             "bpr",
+            "blend",
             "molar",
             "genrec",
         ]

@@ -33,10 +33,10 @@ class DenseConfig(Section):
         ge=0,
         le=1,
     )
-    cf: bool = setting(
+    cf: bool | Literal["blend"] = setting(
         False,
         "The cf model is asked as well and has a share in what vectors say; with train.bridge.user "
-        "it always is.",
+        "it always is. blend asks it together with item neighbours (see cf.models).",
     )
     calibration_users: int | None = setting(
         None,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from genrec import artifacts
+from genrec.cf.blend import load_neighbours
 from genrec.cf.user_states import load_user_model
 from genrec.config_bridge import BridgeConfig
 from genrec.embeddings.table import EmbeddingTable
@@ -42,6 +43,7 @@ def with_bridge(
     device: torch.device,
     *,
     asked: bool = False,
+    neighbours: bool = False,
     dense: DenseLearner | None = None,
 ) -> Learner:
     """Give a learner the soft tokens that a recipe wants.
@@ -57,6 +59,7 @@ def with_bridge(
         inputs: The folders of the run by name: ``dataset``, and those that the bridge reads.
         device: Where to compute.
         asked: Whether the collaborative model is asked for its own scores as well.
+        neighbours: Whether item neighbours are asked with it.
         dense: Whose item vectors are read where ``vectors`` is ``dense``.
 
     Raises:
@@ -89,7 +92,8 @@ def with_bridge(
     if config.user and users is not None:
         sources["users"] = user_registry(users, hidden, size=size)
     soft = SoftTokens(int(words.shape[0]), sources).to(device)
-    bridge = Bridge(soft, users, np.arange(len(model.catalog)))
+    near = load_neighbours(inputs["cf"]) if neighbours else None
+    bridge = Bridge(soft, users, np.arange(len(model.catalog)), near)
     prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
     # Vectors that stand alone make prompts longer, so that fewer items may fit now.
     fitting = prompts.within(model.index.levels, context_length(model.language_model))

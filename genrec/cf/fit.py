@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec import artifacts
+from genrec.cf.blend import Blend
 from genrec.cf.fit_sasrec import fit_sasrec
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.item_knn import ItemKnn
@@ -42,13 +43,15 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     Raises:
         ArtifactError: When the dataset is missing or damaged.
         DataError: When there is no training event.
-        ConfigError: When ``cf.vectors`` names a model that is not fitted.
+        ConfigError: When ``cf.vectors`` or a blend needs a model that is not fitted.
     """
     if recipe.cf.vectors not in ("sasrec", *recipe.cf.models):
         raise ConfigError(
             f"cf.vectors is {recipe.cf.vectors}, which cf.models does not name; add it there, or "
             "take sasrec."
         )
+    if "blend" in recipe.cf.models and "item_knn" not in recipe.cf.models:
+        raise ConfigError("cf.models names blend, which needs item_knn; name that as well.")
     runtime.start()
     source, folder = run_folder / "dataset", run_folder / "cf"
     dataset = Dataset.load(source)
@@ -72,6 +75,10 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             fitted["transition_sasrec"] = aware.ranker
         fitted |= fit_others(writable, dataset, section, runtime, resumable, identity)
         write_vectors(writable, dataset, fitted[section.vectors])
+        if "blend" in section.models:
+            neighbours = ItemKnn.load(writable)
+            held_out = dataset.histories("validation")
+            Blend.fit(fitted[section.vectors], neighbours, held_out).save(writable)
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder

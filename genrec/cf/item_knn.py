@@ -88,13 +88,35 @@ class ItemKnn:
             for history, rows in zip(histories, excluded, strict=True)
         ]
 
-    def _rank_one(self, history: NDArray[np.int32], k: int, excluded: NDArray[np.int32]) -> Ranking:
+    def probabilities(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Return the share of each item in all that is near a history, float32[B, n].
+
+        A row adds up to one, or is zero where nothing is near. Items of the history have none.
+
+        Args:
+            histories: Catalogue rows per user, oldest first; may be empty.
+        """
+        found = np.zeros((len(histories), len(self.popularity.counts)), dtype=np.float32)
+        for place, history in enumerate(histories):
+            scores = self._scores(history)
+            scores[history] = 0.0
+            total = float(scores.sum())
+            if total:
+                found[place] = scores / total
+        return found
+
+    def _scores(self, history: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return the sum of similarities to the items of a history, float64[n]."""
         scores = np.zeros(len(self.popularity.counts), dtype=np.float64)
         weight = 1.0
         for row in history[::-1].tolist():
             near = slice(self.offsets[row], self.offsets[row + 1])
             scores[self.neighbours[near]] += weight * self.similarities[near]
             weight *= self.decay
+        return scores
+
+    def _rank_one(self, history: NDArray[np.int32], k: int, excluded: NDArray[np.int32]) -> Ranking:
+        scores = self._scores(history)
         scores[excluded] = 0.0
         found = np.flatnonzero(scores)
         best = found[np.argsort(-scores[found], kind="stable")][:k]

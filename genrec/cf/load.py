@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from genrec import artifacts
+from genrec.cf.blend import Blend
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.item_knn import ItemKnn
 from genrec.cf.popularity import Popularity
@@ -16,7 +17,14 @@ from genrec.data.ranking import RankingModel
 from genrec.errors import ArtifactError
 
 Name = Literal[
-    "popularity", "transition", "item_knn", "sasrec", "transition_sasrec", "lightgcn", "bpr"
+    "popularity",
+    "transition",
+    "item_knn",
+    "sasrec",
+    "transition_sasrec",
+    "lightgcn",
+    "bpr",
+    "blend",
 ]
 ALWAYS: tuple[Name, ...] = ("popularity", "transition", "sasrec")
 
@@ -56,5 +64,6 @@ def loader(
         "transition_sasrec": lambda: SasRecRanker.load(folder, device, "transition_sasrec"),
         "lightgcn": lambda: GraphRanker.load(folder, "lightgcn"),
         "bpr": lambda: GraphRanker.load(folder, "bpr"),
+        "blend": lambda: Blend.load(folder, device),
     }
     return loaders[name]

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn import Linear
 from transformers import PreTrainedTokenizerBase
 
+from genrec.cf.blend import Neighbours
+from genrec.cf.item_knn import ItemKnn
 from genrec.cf.user_states import (
     UserModel,
     item_log_probabilities,
@@ -51,11 +53,14 @@ class Bridge:
             dense side; None for neither.
         rows: int64[n], the row in the collaborative model of each catalogue row; -1 for items that
             came later.
+        neighbours: Item neighbours that are asked together with the collaborative model, in its
+            rows; None for none.
     """
 
     soft: SoftTokens
     user_model: UserModel | None
     rows: NDArray[np.int64]
+    neighbours: Neighbours | None = None
 
     @property
     def has_users(self) -> bool:
@@ -102,7 +107,10 @@ class Bridge:
         if self.user_model is None:
             raise ValueError("this bridge has no users.")
         own = [self.rows[history].astype(np.int32) for history in histories]
-        known = item_log_probabilities(self.user_model, [each[each >= 0] for each in own])
+        own = [each[each >= 0] for each in own]
+        known = item_log_probabilities(self.user_model, own)
+        if self.neighbours is not None:
+            known = self.neighbours.mixed(known, own)
         rows = torch.from_numpy(self.rows).to(known.device)
         found = known[:, rows.clamp(min=0)]
         return found.masked_fill(rows < 0, torch.nan)
@@ -113,12 +121,15 @@ class Bridge:
         save_file({**state, "rows": torch.from_numpy(self.rows)}, folder / FILE_NAME)
         if self.user_model is not None:
             self.user_model.save(folder)
+        if self.neighbours is not None:
+            self.neighbours.knn.save(folder)
         return {
             "first": self.soft.first,
             "items": self.has_items,
             "learned": self.has_items and isinstance(self.soft.source("items").projection, Linear),
             "users": self.has_users,
             "user_model": None if self.user_model is None else self.user_model.name,
+            "neighbours": None if self.neighbours is None else self.neighbours.share,
         }
 
     @classmethod
@@ -148,7 +159,9 @@ class Bridge:
             sources["users"] = user_registry(users, hidden, size=0.0)
         soft = SoftTokens(int(body["first"]), sources)
         soft.load_state_dict(state)
-        return cls(soft.to(device), users, rows)
+        share = body.get("neighbours")
+        near = None if share is None else Neighbours(ItemKnn.load(folder), float(share))
+        return cls(soft.to(device), users, rows, near)
 
     def for_items(
         self,

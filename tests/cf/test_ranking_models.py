@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     """Every baseline, fitted; items 15 to 17 are never seen."""
     dataset = dataset_of(random_sequences(0, shortest=4), ITEMS)
     section = {
-        "models": ["item_knn", "transition_sasrec", "lightgcn", "bpr"],
+        "models": ["item_knn", "transition_sasrec", "lightgcn", "bpr", "blend"],
         "graph": {"dimensions": 6, "epochs": 2},
     }
     run_folder = write_dataset(tmp_path_factory.mktemp("run"), dataset)

@@ -9,7 +9,9 @@ import torch
 
 from genrec import artifacts
 from genrec.cf import fit
+from genrec.cf.blend import Blend
 from genrec.cf.sasrec import SasRec
+from genrec.cf.user_states import item_log_probabilities
 from genrec.config import Recipe
 from genrec.data.ranking import Ranking
 from genrec.data.sample import sample
@@ -364,3 +366,35 @@ def test_the_cf_model_is_asked_without_being_read(tmp_path, cycle_dataset, small
     np.testing.assert_allclose(sides.cf, own[sides.items], rtol=1e-5)
     answer = Recommender.from_pretrained(alone).recommend([["i5", "i6"]], k=3)[0]
     assert len(answer.items) == 3
+
+
+def test_item_neighbours_are_asked_with_the_cf_model(tmp_path, cycle_dataset, small_index):
+    """They lie in the folder, so that it serves alone; an item that came later has none."""
+    run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    section = {
+        "epochs": 1,
+        "dimensions": 8,
+        "heads": 1,
+        "layers": 1,
+        "models": ["item_knn", "blend"],
+    }
+    fit.run(run, Recipe(cf=section), RUNTIME)
+    settings = {"weight": 1.0, "vectors": None, "dimensions": 8, "cf": "blend"}
+    folder = train.run(run, recipe(dense=settings, epochs=2, evaluations=1), RUNTIME)
+    alone = folder.rename(tmp_path / "elsewhere")
+    bridge = GenerativeModel.load(alone, device=CPU).bridge
+    blend = Blend.load(run / "cf")
+    assert bridge.neighbours.share == blend.neighbours.share
+    share = replace(bridge.neighbours, share=0.4)
+    history = np.asarray([5, 6, 7], dtype=np.int32)
+    own = item_log_probabilities(blend.user_model, [history])
+    expected = share.mixed(own, [history])
+    found = replace(bridge, neighbours=share).log_probabilities([history])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # The same items in the other order, behind one that came later.
+    n = len(cycle_dataset.catalog)
+    later = replace(bridge, neighbours=share, rows=np.append(-1, np.arange(n)[::-1]))
+    moved = np.asarray([n - 5, 0, n - 6, n - 7], dtype=np.int32)
+    told = later.log_probabilities([moved])[0]
+    assert told[0].isnan()
+    np.testing.assert_allclose(told[1:].flip(0), expected[0], rtol=1e-5)
