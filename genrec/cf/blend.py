@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genrec.cf.arrays import read_arrays
 from genrec.cf.item_knn import ItemKnn
+from genrec.cf.progress import training_progress
 from genrec.cf.request import check_request
 from genrec.cf.scoring import best_items, length_batches
 from genrec.cf.user_states import UserModel, item_log_probabilities, load_user_model
@@ -54,10 +55,9 @@ class Neighbours:
             logs: float32[B, n], log-probabilities of the other model.
             histories: Catalogue rows, oldest first.
         """
-        if not self.share:
-            return logs
-        near = torch.from_numpy(self.knn.probabilities(histories)).to(logs)
-        return torch.logaddexp(logs + math.log1p(-self.share), near.log() + math.log(self.share))
+        return _mixed(
+            logs, torch.from_numpy(self.knn.probabilities(histories)).to(logs), self.share
+        )
 
 
 @dataclass(frozen=True)
@@ -73,29 +73,36 @@ class Blend:
     neighbours: Neighbours
 
     @classmethod
-    def fit(cls, user_model: UserModel, knn: ItemKnn, validation: Histories) -> "Blend":
+    def fit(
+        cls, user_model: UserModel, knn: ItemKnn, validation: Histories, *, quiet: bool = True
+    ) -> "Blend":
         """Choose the share with the best NDCG@10, items of the history left out.
 
         Args:
             user_model: The collaborative model, trained.
             knn: The item neighbours.
             validation: Histories with targets; without any the share is 0.
+            quiet: No progress bar.
         """
         histories = [validation[i] for i in range(len(validation))]
         items = len(knn.popularity.counts)
         gains = np.zeros(len(SHARES))
-        for batch in length_batches(histories, LONGEST, items):
-            own = [histories[i] for i in batch]
-            logs = item_log_probabilities(user_model, own)
-            targets = torch.from_numpy(validation.target[batch].astype(np.int64)).to(logs.device)
-            seen = torch.zeros_like(logs, dtype=torch.bool)
-            for row, history in enumerate(own):
-                seen[row, torch.from_numpy(history.astype(np.int64)).to(logs.device)] = True
-            for place, share in enumerate(SHARES):
-                mixed = Neighbours(knn, share).mixed(logs, own).masked_fill(seen, -torch.inf)
-                answer = mixed.gather(1, targets[:, None])
-                ahead = (mixed > answer).sum(1)[answer[:, 0].isfinite()]
-                gains[place] += float((1 / torch.log2(ahead[ahead < CUTOFF] + 2.0)).sum())
+        with training_progress(quiet) as progress:
+            task = progress.add_task("share of item neighbours", total=len(histories))
+            for batch in length_batches(histories, LONGEST, items):
+                own = [histories[i] for i in batch]
+                logs = item_log_probabilities(user_model, own)
+                near = torch.from_numpy(knn.probabilities(own)).to(logs)
+                targets = torch.from_numpy(validation.target[batch]).to(logs.device).long()
+                seen = torch.zeros_like(logs, dtype=torch.bool)
+                for row, history in enumerate(own):
+                    seen[row, history] = True
+                for place, share in enumerate(SHARES):
+                    mixed = _mixed(logs, near, share).masked_fill(seen, -torch.inf)
+                    answer = mixed.gather(1, targets[:, None])
+                    ahead = (mixed > answer).sum(1)[answer[:, 0].isfinite()]
+                    gains[place] += float((1 / torch.log2(ahead[ahead < CUTOFF] + 2.0)).sum())
+                progress.update(task, advance=len(batch))
         return cls(user_model, Neighbours(knn, SHARES[int(np.argmax(gains))]))
 
     @property
@@ -134,6 +141,13 @@ class Blend:
             ArtifactError: When a file is missing or damaged.
         """
         return cls(load_user_model(folder, device), load_neighbours(folder))
+
+
+def _mixed(logs: Tensor, near: Tensor, share: float) -> Tensor:
+    """Return the logarithm of ``(1 - share) * exp(logs) + share * near``."""
+    if not share:
+        return logs
+    return torch.logaddexp(logs + math.log1p(-share), near.log() + math.log(share))
 
 
 def load_neighbours(folder: Path) -> Neighbours:

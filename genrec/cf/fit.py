@@ -78,7 +78,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         if "blend" in section.models:
             neighbours = ItemKnn.load(writable)
             held_out = dataset.histories("validation")
-            Blend.fit(fitted[section.vectors], neighbours, held_out).save(writable)
+            model = fitted[section.vectors]
+            Blend.fit(model, neighbours, held_out, quiet=runtime.quiet).save(writable)
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder
