@@ -47,11 +47,8 @@ def _goal(plan: Plan, records: Sequence[Record]) -> list[str]:
     lines = []
     for row in rows:
         words = {True: "met", False: "**missed**", None: "not measured"}[row["met"]]
-        shown = "" if row["ratio"] is None else _with(row["ratio"][0], row["ratio"][1])
         title = plan.sets[row["set"]].title
-        over = (
-            "" if row["over_blend"] is None else _with(row["over_blend"][0], row["over_blend"][1])
-        )
+        shown, over = (_with(*row[name]) if row[name] else "" for name in ("ratio", "over_blend"))
         named = (*_named(row["baseline"]), *_named(row["generative"]), shown, words)
         lines.append([title, *named, *_named(row["blend"]), over])
     header = ["set", "best baseline", "ndcg@10", "best generative", "ndcg@10", "ratio", "verdict",

@@ -58,7 +58,8 @@ class RowPlan(Section):
     """A model: the recipe keys in which it differs, and what makes its lists.
 
     ``generative`` rows name items code by code, alone or with help; ``dense`` ones score vectors of
-    items; ``baseline`` ones are what both shall beat.
+    items; ``baseline`` ones are what both shall beat, and ``blend`` ones are several of these
+    together, shown beside the goal.
     """
 
     kind: Literal["baseline", "blend", "generative", "dense"]

@@ -104,6 +104,18 @@ class DataConfig(Section):
     store: StoreConfig = setting(StoreConfig(), "Size of the embedded store.")
 
 
+Baseline = Literal[
+    "popularity",
+    "transition",
+    "item_knn",
+    "sasrec",
+    "transition_sasrec",
+    "lightgcn",
+    "bpr",
+    "blend",
+]
+
+
 class ItemKnnConfig(Section):
     """Item neighbours, when cf.models names item_knn."""
 
@@ -209,20 +221,7 @@ class RecommendConfig(Section):
     )
     exclude_seen: bool = setting(True, "Never recommend an item of the history.")
     batch_size: int = setting(64, "Histories decoded at once.", "histories", ge=1)
-    models: list[
-        Literal[
-            "popularity",
-            "transition",
-            "item_knn",
-            "sasrec",
-            "transition_sasrec",
-            "lightgcn",
-            "bpr",
-            "blend",
-            "molar",
-            "genrec",
-        ]
-    ] = setting(
+    models: list[Literal[Baseline, "molar", "genrec"]] = setting(
         ["popularity", "transition", "sasrec", "genrec"], "Rows of the table.", min_length=1
     )
 

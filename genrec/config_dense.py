@@ -66,6 +66,11 @@ class DenseConfig(Section):
         return bool(self.weight and self.cf)
 
     @property
+    def asks_neighbours(self) -> bool:
+        """Whether item neighbours are asked together with the cf model."""
+        return bool(self.weight and self.cf == "blend")
+
+    @property
     def folders_read(self) -> tuple[str, ...]:
         """The folders that the dense side is trained from."""
         if not self.weight:

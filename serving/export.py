@@ -20,8 +20,8 @@ from rich.progress import (
 )
 
 from genrec import __version__, artifacts
-from genrec.cf.load import Name, loader
-from genrec.config import Recipe, RecommendConfig
+from genrec.cf.load import loader
+from genrec.config import Baseline, Recipe, RecommendConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking, RankingModel
@@ -227,7 +227,7 @@ def _inputs(run_folder: Path, section: RecommendConfig) -> dict[str, Path]:
 
 
 def _loader(
-    name: Name | Literal["genrec", "molar"],
+    name: Baseline | Literal["genrec", "molar"],
     inputs: Mapping[str, Path],
     dataset: Dataset,
     section: RecommendConfig,

@@ -76,7 +76,7 @@ def test_a_digest_follows_the_settings_that_matter():
     assert moved == {
         "stream", "stream-teacher", "stream-text", "stream-bridge", "stream-dense", "dense-alone",
         "codes-of-dense", "dense-without-bridge", "dense-read", "dense-read-whitened",
-            "dense-read-blend", "dense-read-new-items",
+        "dense-read-blend", "dense-read-new-items",
     }  # fmt: skip
     graphs = digests(changed_plan(sets__beauty__recipe__cf={**PLAN.sets["beauty"].recipe["cf"],
                                                             "graph": {"layers": 2}}))  # fmt: skip

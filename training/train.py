@@ -62,7 +62,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             inputs,
             runtime.torch_device(),
             asked=config.dense.asks_cf,
-            neighbours=config.dense.asks_cf and config.dense.cf == "blend",
+            neighbours=config.dense.asks_neighbours,
             dense=None if aids.dense is None else aids.dense.learner,
         )
     checkpoints = run_folder / "model.checkpoint"

@@ -20,7 +20,7 @@ from genrec.cf.arrays import read_arrays
 from genrec.cf.item_knn import ItemKnn
 from genrec.cf.progress import training_progress
 from genrec.cf.request import check_request
-from genrec.cf.scoring import best_items, length_batches
+from genrec.cf.scoring import length_batches, rank_by_scores
 from genrec.cf.user_states import UserModel, item_log_probabilities, load_user_model
 from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking
@@ -30,8 +30,6 @@ NAME = "blend"
 FILE_NAME = f"{NAME}.safetensors"
 SHARES = tuple(round(0.1 * step, 1) for step in range(10))
 CUTOFF = 10
-# Histories of a batch are cut to this length where they are sorted by it.
-LONGEST = 50
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,8 @@ class Neighbours:
             logs: float32[B, n], log-probabilities of the other model.
             histories: Catalogue rows, oldest first.
         """
-        return _mixed(
-            logs, torch.from_numpy(self.knn.probabilities(histories)).to(logs), self.share
-        )
+        near = torch.from_numpy(self.knn.probabilities(histories)).to(logs)
+        return _mixed(logs, near, self.share)
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class Blend:
         gains = np.zeros(len(SHARES))
         with training_progress(quiet) as progress:
             task = progress.add_task("share of item neighbours", total=len(histories))
-            for batch in length_batches(histories, LONGEST, items):
+            for batch in length_batches(histories, _longest(histories), items):
                 own = [histories[i] for i in batch]
                 logs = item_log_probabilities(user_model, own)
                 near = torch.from_numpy(knn.probabilities(own)).to(logs)
@@ -120,14 +117,14 @@ class Blend:
     ) -> list[Ranking]:
         """Rank items for each history; see ``RankingModel.rank``."""
         items = len(self.neighbours.knn.popularity.counts)
-        excluded = check_request(histories, k, exclude, items)
-        rankings: dict[int, Ranking] = {}
-        for batch in length_batches(histories, LONGEST, items):
-            own = [histories[i] for i in batch]
-            scores = self.neighbours.mixed(item_log_probabilities(self.user_model, own), own)
-            found = best_items(scores, k, [excluded[i] for i in batch])
-            rankings.update(zip(batch.tolist(), found, strict=True))
-        return [rankings[i] for i in range(len(histories))]
+        return rank_by_scores(
+            histories,
+            k,
+            check_request(histories, k, exclude, items),
+            lambda own: self.neighbours.mixed(item_log_probabilities(self.user_model, own), own),
+            longest=_longest(histories),
+            items=items,
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``blend.safetensors``: the share; both models are in the folder already."""
@@ -141,6 +138,11 @@ class Blend:
             ArtifactError: When a file is missing or damaged.
         """
         return cls(load_user_model(folder, device), load_neighbours(folder))
+
+
+def _longest(histories: Sequence[NDArray[np.int32]]) -> int:
+    """Return the length of the longest history: neighbours read all of each."""
+    return max(map(len, histories), default=0)
 
 
 def _mixed(logs: Tensor, near: Tensor, share: float) -> Tensor:

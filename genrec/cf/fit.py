@@ -52,6 +52,11 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         )
     if "blend" in recipe.cf.models and "item_knn" not in recipe.cf.models:
         raise ConfigError("cf.models names blend, which needs item_knn; name that as well.")
+    if recipe.train.dense.asks_neighbours and "blend" not in recipe.cf.models:
+        raise ConfigError(
+            "train.dense.cf is blend, which cf.models does not name; add item_knn and blend there, "
+            "or set train.dense.cf to true."
+        )
     runtime.start()
     source, folder = run_folder / "dataset", run_folder / "cf"
     dataset = Dataset.load(source)

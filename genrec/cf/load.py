@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -13,23 +12,14 @@ from genrec.cf.item_knn import ItemKnn
 from genrec.cf.popularity import Popularity
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.cf.transition import Transition
+from genrec.config import Baseline
 from genrec.data.ranking import RankingModel
 from genrec.errors import ArtifactError
 
-Name = Literal[
-    "popularity",
-    "transition",
-    "item_knn",
-    "sasrec",
-    "transition_sasrec",
-    "lightgcn",
-    "bpr",
-    "blend",
-]
-ALWAYS: tuple[Name, ...] = ("popularity", "transition", "sasrec")
+ALWAYS: tuple[Baseline, ...] = ("popularity", "transition", "sasrec")
 
 
-def load(folder: Path, name: Name, device: torch.device | str = "cpu") -> RankingModel:
+def load(folder: Path, name: Baseline, device: torch.device | str = "cpu") -> RankingModel:
     """Load one baseline from a finished ``cf`` folder.
 
     Args:
@@ -45,7 +35,7 @@ def load(folder: Path, name: Name, device: torch.device | str = "cpu") -> Rankin
 
 
 def loader(
-    folder: Path, name: Name, device: torch.device | str = "cpu"
+    folder: Path, name: Baseline, device: torch.device | str = "cpu"
 ) -> Callable[[], RankingModel]:
     """Return what loads one baseline from a ``cf`` folder that was checked before.
 
@@ -56,7 +46,7 @@ def loader(
         raise ArtifactError(
             f"{folder} holds no {name}; add it to cf.models and run the cf stage again."
         )
-    loaders: dict[Name, Callable[[], RankingModel]] = {
+    loaders: dict[Baseline, Callable[[], RankingModel]] = {
         "popularity": lambda: Popularity.load(folder),
         "transition": lambda: Transition.load(folder),
         "item_knn": lambda: ItemKnn.load(folder),

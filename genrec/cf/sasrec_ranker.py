@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from genrec.cf.arrays import read_arrays
 from genrec.cf.request import check_request
 from genrec.cf.sasrec import SasRec
-from genrec.cf.scoring import best_items, length_batches
+from genrec.cf.scoring import length_batches, rank_by_scores
 from genrec.data.ranking import Ranking
 from genrec.errors import ArtifactError, ConfigError
 
@@ -49,13 +49,15 @@ class SasRecRanker:
                 not have one entry a history.
         """
         excluded = check_request(histories, k, exclude, self.network.items)
-        rankings: dict[int, Ranking] = {}
-        self.network.eval()
-        for batch in length_batches(histories, self.network.max_history, self.network.items):
-            scores = self.network.scores(self.network.last_states([histories[i] for i in batch]))
-            found = best_items(scores, k, [excluded[i] for i in batch])
-            rankings.update(zip(batch.tolist(), found, strict=True))
-        return [rankings[i] for i in range(len(histories))]
+        network = self.network.eval()
+        return rank_by_scores(
+            histories,
+            k,
+            excluded,
+            lambda own: network.scores(network.last_states(own)),
+            longest=network.max_history,
+            items=network.items,
+        )
 
     @torch.inference_mode()
     def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:

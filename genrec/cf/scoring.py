@@ -1,6 +1,6 @@
 """What models that score every item share: batches of like lengths, and items set aside."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -35,6 +35,32 @@ def length_batches(
             end = start + (end - start) // 2
         yield order[start:end]
         start = end
+
+
+def rank_by_scores(
+    histories: Sequence[NDArray[np.int32]],
+    k: int,
+    excluded: Sequence[NDArray[np.int32]],
+    score: Callable[[list[NDArray[np.int32]]], Tensor],
+    *,
+    longest: int,
+    items: int,
+) -> list[Ranking]:
+    """Return the k best items of each history, scored in batches of like lengths.
+
+    Args:
+        histories: Catalogue rows, oldest first.
+        k: Items wanted.
+        excluded: Catalogue rows that are left out of each list.
+        score: Returns float32[B, n], the scores of all items for some of the histories.
+        longest: Newest items of a history that are read.
+        items: Size of the catalogue, n.
+    """
+    rankings: dict[int, Ranking] = {}
+    for batch in length_batches(histories, longest, items):
+        found = best_items(score([histories[i] for i in batch]), k, [excluded[i] for i in batch])
+        rankings.update(zip(batch.tolist(), found, strict=True))
+    return [rankings[i] for i in range(len(histories))]
 
 
 def best_items(scores: Tensor, k: int, excluded: Sequence[NDArray[np.int32]]) -> list[Ranking]:

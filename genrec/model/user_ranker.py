@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from genrec.cf.request import check_request
-from genrec.cf.scoring import best_items, length_batches
+from genrec.cf.scoring import length_batches, rank_by_scores
 from genrec.data.ranking import Ranking
 from genrec.model.user_model import UserModel
 
@@ -41,16 +41,19 @@ class UserRanker:
                 not have one entry a history.
         """
         excluded = check_request(histories, k, exclude, len(self.network.items))
-        self.network.eval()
-        items = self.network.item_vectors()
-        unknown = ~self.network.items.any(dim=1)
-        rankings: dict[int, Ranking] = {}
-        for batch in length_batches(histories, self.network.max_history, len(items)):
-            users = self.network.last_states([histories[i] for i in batch])
-            scores = self.network.scores(users, items).masked_fill(unknown, float("-inf"))
-            found = best_items(scores, k, [excluded[i] for i in batch])
-            rankings.update(zip(batch.tolist(), found, strict=True))
-        return [rankings[i] for i in range(len(histories))]
+        network = self.network.eval()
+        items = network.item_vectors()
+        unknown = ~network.items.any(dim=1)
+        return rank_by_scores(
+            histories,
+            k,
+            excluded,
+            lambda own: network.scores(network.last_states(own), items).masked_fill(
+                unknown, float("-inf")
+            ),
+            longest=network.max_history,
+            items=len(items),
+        )
 
     @torch.inference_mode()
     def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:

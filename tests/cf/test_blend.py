@@ -11,6 +11,7 @@ from genrec.cf.load import load
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.cf.user_states import item_log_probabilities
+from genrec.config import Recipe
 from genrec.data.histories import from_lists
 from genrec.errors import ArtifactError, ConfigError
 from tests.cf.test_fit import RUNTIME, recipe, write_dataset
@@ -115,6 +116,9 @@ def test_what_is_lacking_is_told(tmp_path):
     run = write_dataset(tmp_path, dataset_of(random_sequences(0, shortest=4), ITEMS))
     with pytest.raises(ConfigError, match="blend, which needs item_knn"):
         fit.run(run, recipe(models=["blend"]), RUNTIME)
+    asked = Recipe(cf={"models": ["item_knn"]}, train={"dense": {"weight": 1.0, "cf": "blend"}})
+    with pytest.raises(ConfigError, match="train.dense.cf is blend, which cf.models does not name"):
+        fit.run(run, asked, RUNTIME)
     folder = fit.run(run, recipe(models=["item_knn"]), RUNTIME)
     with pytest.raises(ArtifactError, match="add item_knn and blend to cf.models"):
         load_neighbours(folder)

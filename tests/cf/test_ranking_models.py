@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from genrec.cf import fit
-from genrec.cf.load import Name, load
+from genrec.cf.load import load
+from genrec.config import Baseline
 from genrec.errors import RequestError
 from tests.cf.test_fit import RUNTIME, recipe, write_dataset
 from tests.cf.worlds import arrays, dataset_of, random_sequences
 
 ITEMS = 18
-NAMES = get_args(Name)
+NAMES = get_args(Baseline)
 HISTORIES = arrays([0, 1, 2], [], [17], [3, 3, 5, 1, 0, 2, 4, 9, 9], [1])
 EXCLUDED = arrays([0, 1, 2], [4, 5], [], range(12), range(18))
 
