@@ -159,6 +159,7 @@ def mixture_lesson(
         pad_token=model.pad_token,
         seed=runtime.seed,
         max_steps=None if config.max_steps < 0 else config.max_steps,
+        quiet=runtime.quiet,
     )
     _tell(plan)
     model.facts["tasks"] = _facts(plan, config)

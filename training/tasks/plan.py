@@ -1,13 +1,16 @@
 """A mixture of tasks as a fixed plan of batches, so that resuming is exact."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -106,6 +109,7 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
         seed: Seed of the order.
         max_steps: Most batches; every phase is shortened alike. None keeps all.
         buckets: Number of different batch widths.
+        quiet: No progress bar while the examples are written.
 
     Attributes:
         tasks: Names of the tasks; ``batch["task"]`` counts in this order.
@@ -129,6 +133,7 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
         seed: int,
         max_steps: int | None = None,
         buckets: int = 8,
+        quiet: bool = True,
     ) -> None:
         self.tasks = tuple(mixture.weights)
         self._source = source
@@ -137,7 +142,12 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
         self.shortened = self.items_dropped = 0
         self.left_out: Counter[str] = Counter()
         self.sequences: Counter[str] = Counter()
-        phases = [[self._measured(*chunk) for chunk in chunks] for chunks in _draws(mixture)]
+        draws = _draws(mixture)
+        with Progress(console=Console(stderr=True), disable=quiet) as bar:
+            total = sum(len(task) for chunks in draws for task, _ in chunks)
+            writing = bar.add_task("writing examples", total=total)
+            written = partial(bar.advance, writing)
+            phases = [[self._measured(*chunk, written) for chunk in chunks] for chunks in draws]
         self._check()
         lengths = np.concatenate([chunk.length for chunks in phases for chunk in chunks])
         edges = np.quantile(lengths, np.linspace(0, 1, buckets + 1)[1:], method="higher")
@@ -163,10 +173,13 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
         ]
         self._plan = _shortened(batches, max_steps)
 
-    def _measured(self, task: NDArray[np.int64], number: NDArray[np.int64]) -> _Chunk:
+    def _measured(
+        self, task: NDArray[np.int64], number: NDArray[np.int64], written: Callable[[], None]
+    ) -> _Chunk:
         """Write each example once; keep those that there are, with their lengths."""
         length = np.zeros(len(task), dtype=np.int64)
         for row, (which, each) in enumerate(zip(task.tolist(), number.tolist(), strict=True)):
+            written()
             name = self.tasks[which]
             example = self._source.example(name, each)
             if example is None:
