@@ -21,9 +21,9 @@ from flow_rows import read_rows, stamp
 from results_file import RESULTS, ROOT, cell, machine_words, table, write_results
 
 from genrec import artifacts
+from genrec.cf.epoch_training import best_epoch
 from genrec.cf.fit_sasrec import LABELS, SasRecName, fit_sasrec
-from genrec.cf.sasrec_checkpoint import Checkpoint
-from genrec.cf.sasrec_training import best_epoch
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.cf.validation import validate
 from genrec.config import Recipe
 from genrec.data import prepare

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrec.cf.epoch_training import Epoch, Schedule
 from genrec.cf.sasrec import SasRec
-from genrec.cf.sasrec_checkpoint import Checkpoint
-from genrec.cf.sasrec_training import Epoch, Schedule, train
+from genrec.cf.sasrec_training import train
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.data.histories import Histories, from_lists
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ConfigError, DataError

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
 
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.errors import ConfigError, DataError
 from genrec.tokenization.collisions import dense_ids
 from genrec.tokenization.kmeans import (

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
+from genrec.cf.training_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
 from genrec.errors import ConfigError
 from genrec.tokenization.collisions import dense_ids
 from genrec.tokenization.kmeans import blocks

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec import artifacts
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.epoch_training import Schedule
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import Schedule
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.config_index import AlignmentConfig, IndexConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from genrec import artifacts
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.config import Recipe
 from genrec.config_molar import ItemModelConfig
 from genrec.data.dataset import Dataset

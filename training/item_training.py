@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genrec.cf.progress import training_progress
-from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
+from genrec.cf.training_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
 from genrec.errors import ConfigError
 from genrec.model.item_reader import ItemReader
 from genrec.training.item_tasks import ItemExample

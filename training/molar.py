@@ -14,11 +14,11 @@ from peft import PeftModel
 from torch import nn
 
 from genrec import artifacts
+from genrec.cf.epoch_training import best_epoch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.load import load
-from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import best_epoch
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.config import Recipe
 from genrec.config_molar import MolarConfig
 from genrec.data.dataset import Dataset

@@ -1,9 +1,7 @@
 """Training Molar's user-side model: next item, and agreement with a collaborative model."""
 
-import logging
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,25 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genrec.cf.progress import training_progress
-from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
-from genrec.cf.sasrec_training import (
-    LOGITS_AT_ONCE,
-    Epoch,
-    Schedule,
-    batches,
-    best_epoch,
-    describe,
-)
-from genrec.cf.validation import validate
+from genrec.cf.epoch_training import LOGITS_AT_ONCE, Epoch, EpochTraining, Schedule
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.data.histories import Histories
-from genrec.errors import ConfigError, DataError
+from genrec.errors import DataError
 from genrec.model.user_model import UserModel
 from genrec.model.user_ranker import UserRanker
 from genrec.training.frozen_users import FrozenUsers
 from genrec.training.post_alignment import PostAlignment
-
-logger = logging.getLogger(__name__)
 
 Loss = Literal["cross_entropy", "bce"]
 
@@ -89,18 +76,12 @@ def train_users(
     """
     if not len(sequences.items):
         raise DataError("There is no training event to learn users from; check the split.")
-    trainer = _Trainer(network, schedule, candidates, frozen, alignment)
-    if checkpoint is not None:
-        trainer.resume(checkpoint.load())
     newest = newest_items(sequences, network.max_history)
-    with training_progress(quiet) as progress:
-        task = progress.add_task("Molar", total=schedule.epochs, completed=len(trainer.log))
-        while not trainer.done:
-            trainer.epoch(newest, sequences.user, validation)
-            if checkpoint is not None:
-                checkpoint.save(trainer.state())
-            progress.update(task, advance=1, description=describe("Molar", trainer.log[-1]))
-    trainer.load(trainer.best)
+    trainer = _Training(
+        network, newest, sequences.user, candidates, schedule, frozen=frozen, alignment=alignment
+    )
+    lengths = np.asarray([len(sequence) for sequence in newest])
+    trainer.run(lengths, validation, checkpoint, quiet)
     return trainer.log
 
 
@@ -109,137 +90,37 @@ def newest_items(sequences: Histories, max_history: int) -> list[NDArray[np.int3
     return [sequences[i][-max_history - 1 :] for i in range(len(sequences))]
 
 
-class _Trainer:
-    """The network, its optimizer and what is known about the epochs so far."""
+class _Training(EpochTraining[UserEpoch]):
+    """The next-item loss after every item, and the agreement with a collaborative model."""
 
     def __init__(
         self,
         network: UserModel,
-        schedule: UserSchedule,
+        newest: Sequence[NDArray[np.int32]],
+        users: NDArray[np.int32],
         candidates: NDArray[np.bool_],
-        frozen: FrozenUsers | None,
-        alignment: PostAlignment | None,
+        schedule: UserSchedule,
+        *,
+        frozen: FrozenUsers | None = None,
+        alignment: PostAlignment | None = None,
     ) -> None:
-        self.network, self.schedule = network, schedule
+        parameters = _both(network, alignment).named_parameters()
+        trained = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+        super().__init__("Molar", network, trained, schedule, UserEpoch, "molar.learning_rate")
+        self.network, self.newest, self.users = network, newest, users
+        self.loss, self.alignment_weight = schedule.loss, schedule.alignment_weight
         self.frozen, self.alignment = frozen, alignment
         device = network.user.device
         self.candidates = torch.from_numpy(np.flatnonzero(candidates)).to(device)
         answer_of = np.full(len(candidates), -1)
         answer_of[candidates] = np.arange(candidates.sum())
         self.answer_of = torch.from_numpy(answer_of).to(device)
-        self.trained = {
-            name: p for name, p in _both(network, alignment).named_parameters() if p.requires_grad
-        }
-        self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-        )
-        self.log: list[UserEpoch] = []
-        self.average = _copy(self.trained)
-        self.best = _copy(self.trained)
 
-    @property
-    def done(self) -> bool:
-        """Whether all epochs are done or the last ``patience`` ones brought nothing better."""
-        stale = len(self.log) - best_epoch(self.log)
-        return len(self.log) >= self.schedule.epochs or stale >= self.schedule.patience
+    def _ranker(self) -> UserRanker:
+        return UserRanker(self.network)
 
-    @torch.no_grad()
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Put weights into the network."""
-        for name, value in weights.items():
-            self.trained[name].copy_(value)
-
-    def resume(self, state: State | None) -> None:
-        """Go on from a saved state, if there is one."""
-        if state is None:
-            return
-        self.load(state.weights)
-        device = self.network.user.device
-        self.average = {name: value.to(device) for name, value in state.average.items()}
-        self.best = state.best
-        unpack_optimizer(self.optimizer, state.optimizer)
-        self.log = [UserEpoch(**entry) for entry in state.log]
-        logger.info("the user-side model goes on after epoch %d", len(self.log))
-
-    def state(self) -> State:
-        """Return what the next epoch depends on."""
-        return State(
-            weights=_copy(self.trained),
-            average=self.average,
-            best=self.best,
-            optimizer=pack_optimizer(self.optimizer),
-            log=[asdict(entry) for entry in self.log],
-        )
-
-    def epoch(
-        self,
-        newest: Sequence[NDArray[np.int32]],
-        users: NDArray[np.int32],
-        validation: Histories,
-    ) -> None:
-        """Learn from every sequence once, validate, and log it."""
-        started = time.perf_counter()
-        number = len(self.log) + 1
-        # Drawn from seed and epoch alone, so that a resumed training sees the same numbers.
-        seeds = np.random.SeedSequence([self.schedule.seed, number])
-        torch.manual_seed(int(seeds.generate_state(1)[0]))
-        lengths = np.asarray([len(sequence) for sequence in newest])
-        totals = np.zeros(2)
-        self.network.train()
-        cut = batches(lengths, self.schedule.batch_items, np.random.default_rng(seeds))
-        for step, batch in enumerate(cut, start=1):
-            totals += self._step([newest[i] for i in batch], batch, users[batch])
-            # The mean of the first epoch's weights, then an exponential average over one epoch.
-            self._average(1 / (step if number == 1 else len(cut)))
-        loss, alignment = (totals / lengths.sum()).tolist()
-        if not np.isfinite(loss + alignment):
-            raise ConfigError(
-                f"The loss of Molar's user-side model is {loss} and that of its alignment "
-                f"{alignment} in epoch {number}; lower molar.learning_rate (now "
-                f"{self.schedule.learning_rate})."
-            )
-        recall, ndcg = self._validate(validation)
-        self.log.append(
-            UserEpoch(
-                number,
-                loss,
-                recall,
-                ndcg,
-                round(time.perf_counter() - started, 3),
-                alignment if self.alignment is not None else None,
-            )
-        )
-        if best_epoch(self.log) == number:
-            self.best = _copy(self.average)
-
-    def _validate(self, validation: Histories) -> tuple[float | None, float | None]:
-        if not len(validation):
-            return None, None
-        current = _copy(self.trained)
-        self.load(self.average)
-        measured = validate(UserRanker(self.network), validation)
-        self.load(current)
-        return measured
-
-    @torch.no_grad()
-    def _average(self, rate: float) -> None:
-        """Move the averaged weights towards the current ones by this share of the way."""
-        for name, parameter in self.trained.items():
-            self.average[name].lerp_(parameter, rate)
-
-    def _step(
-        self,
-        sequences: Sequence[NDArray[np.int32]],
-        places: NDArray[np.int64],
-        users: NDArray[np.int32],
-    ) -> NDArray[np.float64]:
-        """Learn from one batch; return both losses summed over its positions.
-
-        Args:
-            sequences: Newest items, oldest first.
-            places: int64[B], where they stand among all.
-            users: int32[B], whose they are.
-        """
+    def _step(self, places: NDArray[np.int64]) -> dict[str, float]:
+        sequences = [self.newest[place] for place in places]
         self.optimizer.zero_grad()
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         device = self.network.user.device
@@ -254,22 +135,23 @@ class _Trainer:
         loss = self._next_item(leaf, targets)
         aligned = 0.0
         if self.frozen is not None and self.alignment is not None:
-            owner = torch.from_numpy(users.astype(np.int64)).to(device)[:, None].expand_as(real)
+            owner = torch.from_numpy(self.users[places].astype(np.int64)).to(device)
+            owner = owner[:, None].expand_as(real)
             told = self.frozen.states(places).to(device)
             value = self.alignment(leaf, told, owner[real])
-            torch.autograd.backward(self.schedule.alignment_weight * value)
+            torch.autograd.backward(self.alignment_weight * value)
             aligned = value.item() * len(targets)
         torch.autograd.backward(states, leaf.grad)
-        nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+        nn.utils.clip_grad_norm_(self._trained.values(), 1.0)
         self.optimizer.step()
-        return np.asarray([loss, aligned])
+        return {"loss": loss} | ({} if self.alignment is None else {"alignment": aligned})
 
     def _next_item(self, leaf: Tensor, targets: Tensor) -> float:
         """Collect the gradient of the next-item loss at the states; return its sum.
 
         That at the item vectors is collected as well and sent on through their projection.
         """
-        if self.schedule.loss == "bce":
+        if self.loss == "bce":
             return self._against_one(leaf, targets)
         items = self.network.item_vectors(self.candidates)
         held = items.detach().requires_grad_()
@@ -300,8 +182,3 @@ class _Trainer:
 
 def _both(network: UserModel, alignment: PostAlignment | None) -> nn.Module:
     return nn.ModuleDict({"network": network, **({"alignment": alignment} if alignment else {})})
-
-
-@torch.no_grad()
-def _copy(parameters: dict[str, nn.Parameter] | dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in parameters.items()}

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.cf.blend import Blend
+from genrec.cf.epoch_training import best_epoch
 from genrec.cf.fit_sasrec import fit_sasrec
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.item_knn import ItemKnn
 from genrec.cf.lightgcn_training import GraphSchedule
 from genrec.cf.lightgcn_training import train as train_graph
 from genrec.cf.popularity import Popularity
-from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import best_epoch
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.cf.transition import Transition
 from genrec.config import CfConfig, Recipe
 from genrec.data.dataset import Dataset

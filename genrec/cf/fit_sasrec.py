@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from genrec.cf.epoch_training import Epoch, Schedule, best_epoch
 from genrec.cf.sasrec import SasRec
-from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import Epoch, Schedule, best_epoch, train
+from genrec.cf.sasrec_training import train
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.cf.transition import Transition
 from genrec.cf.transition_distillation import TransitionDistillation
 from genrec.config import CfConfig

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrec.cf.epoch_training import Epoch, best_epoch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.lightgcn import Graph, LightGcn
 from genrec.cf.progress import training_progress
-from genrec.cf.sasrec_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
-from genrec.cf.sasrec_training import Epoch, best_epoch
+from genrec.cf.training_checkpoint import Checkpoint, State, pack_optimizer, unpack_optimizer
 from genrec.cf.validation import validate
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DataError

@@ -14,7 +14,7 @@ from genrec.artifacts import sha256_of
 from genrec.cf import fit
 from genrec.cf.load import ALWAYS, load
 from genrec.cf.popularity import Popularity
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.config import Recipe
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ArtifactError, ConfigError
@@ -136,7 +136,7 @@ KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from genrec.cf import fit
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.training_checkpoint import Checkpoint
 from tests.cf.test_fit import RUNTIME, recipe
 
 save = Checkpoint.save

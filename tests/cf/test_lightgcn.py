@@ -7,7 +7,7 @@ import torch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.lightgcn import Graph, LightGcn
 from genrec.cf.lightgcn_training import GraphSchedule, not_chosen, train
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError, DataError, RequestError
 from tests.cf.worlds import arrays, random_sequences

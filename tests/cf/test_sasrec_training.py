@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.cf import sasrec_training
+from genrec.cf import epoch_training, sasrec_training
+from genrec.cf.epoch_training import Epoch, Schedule, batches, best_epoch
 from genrec.cf.sasrec import SasRec
-from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import Epoch, Schedule, batches, best_epoch, train
+from genrec.cf.sasrec_training import train
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.cf.validation import validate
 from genrec.data.histories import from_lists
 from genrec.errors import ArtifactError, ConfigError, DataError
@@ -132,7 +133,7 @@ def test_keeps_the_weights_of_the_best_epoch_and_stops(monkeypatch):
         seen.append(ranker.network.item_vectors.weight.detach().clone())
         return 0.5, next(scores)
 
-    monkeypatch.setattr(sasrec_training, "validate", scripted)
+    monkeypatch.setattr(epoch_training, "validate", scripted)
     network, log = train(TRAINING, VALIDATION, schedule(epochs=9, patience=2), build)
     assert [entry.ndcg_at_10 for entry in log] == [0.1, 0.4, 0.4, 0.2]
     assert best_epoch(log) == 2
@@ -212,7 +213,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
 
 def test_best_weights_survive_an_interruption(tmp_path, monkeypatch):
     scores = iter([0.9, 0.1, 0.1, 0.1])
-    monkeypatch.setattr(sasrec_training, "validate", lambda *_: (0.5, next(scores)))
+    monkeypatch.setattr(epoch_training, "validate", lambda *_: (0.5, next(scores)))
     with pytest.raises(Killed):
         train(TRAINING, VALIDATION, schedule(), build, checkpoint=KilledAfter(tmp_path, {}))
     resumed, _ = train(TRAINING, VALIDATION, schedule(), build, checkpoint=Checkpoint(tmp_path, {}))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from genrec.cf.epoch_training import Schedule
 from genrec.cf.popularity import Popularity
 from genrec.cf.sasrec import SasRec
-from genrec.cf.sasrec_checkpoint import Checkpoint
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import Schedule, train
+from genrec.cf.sasrec_training import train
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.cf.transition import Transition
 from genrec.cf.transition_distillation import TransitionDistillation
 from genrec.cf.validation import validate

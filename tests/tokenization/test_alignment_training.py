@@ -4,9 +4,10 @@ import torch
 from torch.nn import functional
 
 from genrec.cf import sasrec_training
+from genrec.cf.epoch_training import Schedule
 from genrec.cf.sasrec import SasRec
-from genrec.cf.sasrec_checkpoint import Checkpoint
-from genrec.cf.sasrec_training import Schedule, train
+from genrec.cf.sasrec_training import train
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.data.histories import from_lists
 from genrec.embeddings.table import EmbeddingTable
 from genrec.errors import ConfigError, DataError
@@ -71,12 +72,12 @@ def test_a_step_has_the_gradient_of_both_losses_together():
         parameters = dict(network.named_parameters())
         seen.update({name: value.grad.clone() for name, value in parameters.items()})
 
-    trainer = sasrec_training._Trainer(
-        network, schedule(), AlignedSasRec.contrastive_loss, "SASRec", torch.float32
+    trainer = sasrec_training._Training(
+        network, sequences, schedule(), AlignedSasRec.contrastive_loss, "SASRec", torch.float32
     )
     trainer.optimizer.step = lambda: look(trainer.optimizer)
     network.train()
-    trainer._step([np.asarray(each) for each in sequences])
+    trainer._step(np.arange(4))
 
     network.zero_grad()
     rows, lengths = network.pad(sequences)

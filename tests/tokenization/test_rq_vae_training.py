@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.cf.sasrec_checkpoint import Checkpoint
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.errors import ConfigError
 from genrec.tokenization import rq_vae_training
 from genrec.tokenization.letter_losses import Letter

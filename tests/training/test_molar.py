@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from genrec import artifacts
+from genrec.cf import epoch_training
+from genrec.cf.epoch_training import EpochTraining
 from genrec.cf.popularity import Popularity
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
@@ -24,7 +26,6 @@ from genrec.model.user_ranker import UserRanker
 from genrec.runtime import Runtime
 from genrec.serving.recommender import Recommender
 from genrec.training import molar as stage
-from genrec.training import user_training
 from tests.training.world import with_other_held_out
 
 CPU = Runtime(device="cpu", threads=1, quiet=True, dtype="float32")
@@ -96,7 +97,7 @@ def test_the_stage_reads_what_it_is_told_and_its_folder_serves_alone(run_folder,
 def test_a_killed_training_goes_on_to_the_same_weights(run_folder, monkeypatch):
     whole = weights(stage.run(run_folder, recipe(), CPU))
     shutil.rmtree(run_folder / "molar")
-    validate, calls = user_training.validate, []
+    validate, calls = epoch_training.validate, []
 
     def stops(*arguments):
         calls.append(1)
@@ -104,7 +105,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(run_folder, monkeypatch):
             raise KeyboardInterrupt
         return validate(*arguments)
 
-    monkeypatch.setattr(user_training, "validate", stops)
+    monkeypatch.setattr(epoch_training, "validate", stops)
     with pytest.raises(KeyboardInterrupt):
         stage.run(run_folder, recipe(), CPU)
     assert (run_folder / "molar.checkpoint").exists()
@@ -171,7 +172,7 @@ def test_adapters_resume_to_the_same_weights(run_folder, language_model, monkeyp
     whole = weights(stage.run(run_folder, settings, CPU))
     assert any(name.startswith("adapter/") for name in whole)
     shutil.rmtree(run_folder / "molar")
-    save = user_training._Trainer.state
+    save = EpochTraining._state
 
     def stops(self):
         if len(self.log) == 2:
@@ -179,7 +180,7 @@ def test_adapters_resume_to_the_same_weights(run_folder, language_model, monkeyp
         return save(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(user_training._Trainer, "state", stops)
+        patch.setattr(EpochTraining, "_state", stops)
         with pytest.raises(KeyboardInterrupt):
             stage.run(run_folder, settings, CPU)
     assert weights(stage.run(run_folder, settings, CPU)) == whole

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from genrec.cf import epoch_training
+from genrec.cf.epoch_training import best_epoch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.cf.sasrec_training import best_epoch
 from genrec.cf.validation import validate
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError, DataError
@@ -39,7 +40,10 @@ SEQUENCES = [rows(0, 1, 2, 3), rows(4, 5), rows(7, 6, 5)]
 def trainer(model, loss="cross_entropy", candidates=None, frozen=None, alignment=None, weight=0.1):
     chosen = np.ones(N, dtype=bool) if candidates is None else candidates
     schedule = UserSchedule(loss=loss, alignment_weight=weight)
-    return user_training._Trainer(model, schedule, chosen, frozen, alignment)
+    users = rows(0, 1, 2)
+    return user_training._Training(
+        model, SEQUENCES, users, chosen, schedule, frozen=frozen, alignment=alignment
+    )
 
 
 def states_and_targets(model):
@@ -75,9 +79,9 @@ def test_the_loss_and_its_gradient_are_those_of_each_beginning(at_once, monkeypa
     kept = []
     monkeypatch.setattr(one.optimizer, "step", lambda: kept.append(gradients(model)))
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
-    total, aligned = one._step(SEQUENCES, np.arange(3), rows(0, 1, 2))
-    assert total / len(targets) == pytest.approx(expected.item(), rel=1e-5)
-    assert aligned == 0
+    losses = one._step(np.arange(3))
+    assert list(losses) == ["loss"]
+    assert losses["loss"] / len(targets) == pytest.approx(expected.item(), rel=1e-5)
     for name, gradient in wanted.items():
         torch.testing.assert_close(kept[0][name], gradient, atol=1e-5, rtol=1e-3)
 
@@ -93,9 +97,8 @@ def test_the_pointwise_loss_has_one_drawn_item_a_target(monkeypatch):
         expected -= torch.log(torch.sigmoid(user @ items[target])).item()
         if other != target:
             expected -= torch.log(1 - torch.sigmoid(user @ items[other])).item()
-    assert trainer(model, "bce")._step(SEQUENCES, np.arange(3), rows(0, 1, 2))[0] == pytest.approx(
-        expected, rel=1e-4
-    )
+    losses = trainer(model, "bce")._step(np.arange(3))
+    assert losses["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def sasrec():
@@ -129,10 +132,8 @@ def test_the_alignment_reads_states_and_frozen_users_of_the_same_beginnings(monk
     owner = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])
     expected = alignment(users, frozen.states([0, 1, 2]), owner).item()
     one = trainer(model, frozen=frozen, alignment=alignment)
-    assert one._step(SEQUENCES, np.arange(3), rows(0, 1, 2))[1] / 9 == pytest.approx(
-        expected, rel=1e-5
-    )
-    assert any("alignment" in name for name in one.trained)
+    assert one._step(np.arange(3))["alignment"] / 9 == pytest.approx(expected, rel=1e-5)
+    assert any("alignment" in name for name in one._trained)
 
 
 def circle(users=40, length=6):
@@ -165,7 +166,7 @@ def test_the_weights_of_the_best_epoch_are_left(monkeypatch):
         seen.append(ranker.item_vectors())
         return next(figures)
 
-    monkeypatch.setattr(user_training, "validate", validated)
+    monkeypatch.setattr(epoch_training, "validate", validated)
     model, everything = network(), np.ones(N, dtype=bool)
     schedule = UserSchedule(**{**FAST.__dict__, "epochs": 3})
     log = train_users(model, from_lists(circle()), held_out(), everything, schedule)

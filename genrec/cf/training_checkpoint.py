@@ -1,6 +1,6 @@
 """Where an interrupted training goes on: one file, replaced whole after every epoch.
 
-It is SASRec's; those of LightGCN and BPR keep no running average.
+Trainings without a running average of their weights leave that part empty.
 """
 
 import json
