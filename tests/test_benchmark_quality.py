@@ -188,9 +188,9 @@ def test_the_price_of_equal_quality():
     fast = curve((100, 10, 0.02), (200, 20, 0.05), (300, 30, 0.04))
     slow = curve((400, 50, 0.01), (800, 100, 0.03), (1200, 150, 0.03))
     records = [
-        record("beauty", "stream-smollm2", 42, 0.05, curve=fast),
-        record("beauty", "instruction-smollm2", 42, 0.03, curve=slow),
-        record("beauty", "instruction-smollm2", 43, 0.03, curve=slow),
+        record("beauty", "stream-cost", 42, 0.05, curve=fast),
+        record("beauty", "instruction-cost", 42, 0.03, curve=slow),
+        record("beauty", "instruction-cost", 43, 0.03, curve=slow),
     ]
     (row,) = summary.cost_rows(PLAN, records)
     # Both get to .03: after 200 and after 800 tokens.
