@@ -1,6 +1,5 @@
 """A bridge between a collaborative model and a language model that is about to be trained."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +28,6 @@ from genrec.model.language_model import context_length
 from genrec.model.soft_tokens import NAME, LearnedTable, SoftTokens, Source
 from genrec.training.dense import DenseLearner
 from genrec.training.learner import Learner
-
-logger = logging.getLogger(__name__)
 
 VERBS = {"joint": "align", "cf": "cf", "text": "embed"}
 CHECKPOINT = "soft_tokens.safetensors"
@@ -70,7 +67,7 @@ def with_bridge(
     if not config.used and not asked:
         return learner
     model = learner.model
-    for name in config.folders_read:
+    for name in sorted({*config.folders_read, *(("cf",) if asked else ())}):
         artifacts.require_made_from(inputs[name], name, inputs["dataset"], VERBS[name])
     users = load_user_model(inputs["cf"], device) if config.user or asked else None
     language_model: Any = model.language_model
@@ -87,24 +84,19 @@ def with_bridge(
         items = len(model.catalog)
         sources["items"] = LearnedTable(items, dense.vectors_of, projection, beside)
     elif config.items:
-        vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
+        vectors = read_item_vectors(config.vectors, inputs, model.item_counts)
         sources["items"] = item_table(vectors, hidden, beside=beside, size=size)
     if config.user and users is not None:
         sources["users"] = user_registry(users, hidden, size=size)
     soft = SoftTokens(int(words.shape[0]), sources).to(device)
     near = load_neighbours(inputs["cf"]) if neighbours else None
-    bridge = Bridge(soft, users, np.arange(len(model.catalog)), near)
+    # Of items without training events the collaborative model knows nothing: it only learned that
+    # they are no answer.
+    rows = np.where(model.item_counts > 0, np.arange(len(model.catalog)), -1)
+    bridge = Bridge(soft, users, rows, near)
     prompts = BridgedPrompts.of(model.prompts, bridge, model.tokenizer)
     # Vectors that stand alone make prompts longer, so that fewer items may fit now.
     fitting = prompts.within(model.index.levels, context_length(model.language_model))
-    if fitting.max_history < prompts.max_history:
-        logger.warning(
-            "with vectors beside them only the newest %d items of a history fit into the language "
-            "model, in place of %d",
-            fitting.max_history,
-            prompts.max_history,
-        )
-        model.facts["context_max_history"] = fitting.max_history
     soft.attach(model.language_model)
     own = sum(parameter.numel() for parameter in soft.parameters())
     model.facts["bridge"] = {
@@ -116,24 +108,33 @@ def with_bridge(
     return Learner(learner.trained, replace(model, prompts=fitting))
 
 
-def read_item_vectors(name: str, inputs: Mapping[str, Path], items: int) -> NDArray[np.float32]:
+def read_item_vectors(
+    name: str, inputs: Mapping[str, Path], item_counts: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Return the vectors of the dataset's items, float32[n, d].
+
+    A collaborative model's vector of an item without training events says nothing: the mean of
+    the others stands in.
 
     Args:
         name: ``joint``, ``cf`` or ``text``.
         inputs: The folders of the run by name.
-        items: n, items of the dataset.
+        item_counts: int64[n], training events of each item of the dataset.
 
     Raises:
         ArtifactError: When the folder has vectors of other items.
     """
     table = EmbeddingTable.load(inputs[name], "items" if name == "cf" else "vectors")
-    if len(table) != items:
+    if len(table) != len(item_counts):
         raise ArtifactError(
-            f"{inputs[name]} has vectors of {len(table)} items, the dataset has {items}; run "
-            f"`genrec {VERBS[name]}` again."
+            f"{inputs[name]} has vectors of {len(table)} items, the dataset has "
+            f"{len(item_counts)}; run `genrec {VERBS[name]}` again."
         )
-    return np.asarray(table.vectors)
+    vectors = np.array(table.vectors)
+    known = item_counts > 0
+    if name == "cf" and known.any():
+        vectors[~known] = vectors[known].mean(axis=0)
+    return vectors
 
 
 def save_soft_tokens(model: nn.Module, folder: Path) -> None:

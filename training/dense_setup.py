@@ -55,7 +55,7 @@ def dense_term(
         artifacts.require_made_from(
             folder, config.vectors, inputs["dataset"], VERBS[config.vectors]
         )
-        vectors = read_item_vectors(config.vectors, inputs, len(model.catalog))
+        vectors = read_item_vectors(config.vectors, inputs, model.item_counts)
     language_model: Any = model.language_model
     hidden = int(language_model.get_input_embeddings().weight.shape[1])
     learner = DenseLearner(

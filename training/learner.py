@@ -1,6 +1,5 @@
 """A language model about to be trained: made from scratch, or a pretrained one with adapters."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +28,6 @@ from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
 from genrec.training.dropout import add_dropout
 from genrec.training.lora import add_lora
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,13 +104,16 @@ def prepare(
     if device.type == "cpu":
         # Histories are short: plain products beat the fused kernel here, in bfloat16 by half.
         language_model.set_attn_implementation("eager")
-    prompts, cut = _prompts(config, dataset, index, language_model, tokenizer, templates)
+    encoder = bool(language_model.config.is_encoder_decoder)
+    wished = Prompts.build(
+        config.form, config.max_history, tokenizer, encoder=encoder, templates=templates
+    )
     model = GenerativeModel(
         language_model=language_model,
         tokenizer=tokenizer,
         vocabulary=vocabulary,
         index=index,
-        prompts=prompts,
+        prompts=wished.within(index.levels, context_length(language_model)),
         catalog=dataset.catalog,
         item_counts=dataset.item_counts,
         facts={
@@ -126,48 +126,10 @@ def prepare(
             # Of weights in four bits, two lie in one number.
             "parameters": language_model.num_parameters(),
             "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
-            **cut,
             **facts,
         },
     )
     return Learner(trained, model)
-
-
-def _prompts(
-    config: TrainConfig,
-    dataset: Dataset,
-    index: ItemIndex,
-    language_model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    templates: Templates | None,
-) -> tuple[Prompts, dict[str, Any]]:
-    """Return prompts that the language model can read, and what had to be left out for it."""
-    encoder = bool(language_model.config.is_encoder_decoder)
-    wished = Prompts.build(
-        config.form, config.max_history, tokenizer, encoder=encoder, templates=templates
-    )
-    context = context_length(language_model)
-    prompts = wished.within(index.levels, context)
-    if prompts.max_history == wished.max_history:
-        return prompts, {}
-    lengths = np.minimum(dataset.sequences().lengths, wished.max_history)
-    dropped = np.maximum(lengths - prompts.max_history, 0)
-    facts = {
-        "context_tokens": context,
-        "context_max_history": prompts.max_history,
-        "context_users_cut": int((dropped > 0).sum()),
-        "context_items_dropped": int(dropped.sum()),
-    }
-    logger.warning(
-        "the language model reads %d tokens, so only the newest %d items of a history in place of "
-        "train.max_history %d: %d users are cut, and their %d oldest items are dropped.",
-        context,
-        prompts.max_history,
-        wished.max_history,
-        facts["context_users_cut"],
-        facts["context_items_dropped"],
-    )
-    return prompts, facts
 
 
 def _from_scratch(

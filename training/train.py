@@ -22,6 +22,7 @@ from genrec.training.aids import Aids, check_aids, objective_of, read_aids
 from genrec.training.arguments import best_by, trainer_arguments
 from genrec.training.bridging import with_bridge
 from genrec.training.candidate_objective import question_figures
+from genrec.training.context import note_cut_histories
 from genrec.training.events import learn_events
 from genrec.training.learner import Learner, prepare
 from genrec.training.lesson import history_lesson
@@ -65,6 +66,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             neighbours=config.dense.asks_neighbours,
             dense=None if aids.dense is None else aids.dense.learner,
         )
+    note_cut_histories(learner.model, config.max_history, dataset)
     checkpoints = run_folder / "model.checkpoint"
     # Other settings for rewards leave the training on events as it is.
     events_only = config.model_copy(update={"reinforcement": ReinforcementConfig()})

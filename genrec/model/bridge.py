@@ -52,7 +52,7 @@ class Bridge:
         user_model: The collaborative model that users' vectors come from, and that has a share in a
             dense side; None for neither.
         rows: int64[n], the row in the collaborative model of each catalogue row; -1 for items that
-            came later.
+            it knows nothing of: those without training events, and those that came later.
         neighbours: Item neighbours that are asked together with the collaborative model, in its
             rows; None for none.
     """
@@ -77,7 +77,7 @@ class Bridge:
     ) -> list[NDArray[np.float32]]:
         """Return the user's vector for each history.
 
-        Items that came after the collaborative model are passed over.
+        Items that the collaborative model knows nothing of are passed over.
 
         Args:
             histories: Catalogue rows, oldest first.
@@ -99,7 +99,7 @@ class Bridge:
     def log_probabilities(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
         """Return what the collaborative model thinks of each item, float32[B, n].
 
-        NaN stands for items that came after it, of which it thinks nothing.
+        NaN stands for items that it knows nothing of.
 
         Args:
             histories: Catalogue rows, oldest first.

@@ -17,6 +17,7 @@ from genrec.model.generative import GenerativeModel
 from genrec.training import lesson, train
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
+from tests.training.bridged_run import write_run
 from tests.training.world import (
     RUNTIME,
     WORDS,
@@ -88,6 +89,21 @@ def test_prompts_longer_than_the_context_lose_their_oldest_items(
     # What is beyond the newest five plays no part.
     again = GenerativeRanker(model, beam=10).rank([HISTORY[-5:]], 10)[0]
     np.testing.assert_array_equal(again.items, ranking.items)
+
+
+def test_items_that_vectors_beside_them_crowd_out_are_counted(
+    tmp_path, cycle_dataset, small_index, caplog
+):
+    source = tiny_gpt2(tmp_path / "lm", 1 + 2 * 5 + 2 + 16 + 5)
+    run = write_run(tmp_path / "run", cycle_dataset, small_index)
+    changes = {"form": "instruction", "bridge": {"items": True}, **SHORT}
+    folder = train.run(run, recipe(language_model=str(source), **changes), RUNTIME)
+    model, _ = served(folder)
+    # Five items fit without their vectors; four with them would take 35 of the 34 tokens.
+    assert model.prompts.max_history == model.facts["context_max_history"] == 3
+    assert model.facts["context_users_cut"] == 60
+    assert model.facts["context_items_dropped"] == 60 * 3
+    assert "60 users are cut, and their 180 oldest items are dropped" in caplog.text
 
 
 def test_a_context_without_room_for_an_item_is_refused(run_folder, tmp_path):
