@@ -1,11 +1,11 @@
-"""The section of the recipe on low-rank adapters, wherever a pretrained model is tuned."""
+"""The sections of the recipe on low-rank adapters, wherever a pretrained model is tuned."""
 
 from typing import Literal
 
 from genrec.config_section import Section, setting
 
 
-class LoraConfig(Section):
+class AdapterConfig(Section):
     """Low-rank adapters on a pretrained language model."""
 
     rank: int = setting(16, "Rank of the adapters.", "dimensions", ge=1)
@@ -14,6 +14,11 @@ class LoraConfig(Section):
     targets: list[str] | Literal["all-linear"] = setting(
         "all-linear", "Names of the layers that get adapters."
     )
+
+
+class LoraConfig(AdapterConfig):
+    """Low-rank adapters on a language model that learns codes."""
+
     quantize: Literal["nf4", "int8"] | None = setting(
         None,
         "Keep the frozen layers in four (nf4) or eight bits while training (QLoRA); needs "

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from genrec.config_lora import LoraConfig
+from genrec.config_lora import AdapterConfig
 from genrec.config_section import Section, setting
 
 
@@ -70,7 +70,7 @@ class ItemModelConfig(Section):
     image_tokens: int = setting(4, "Soft tokens that stand for an image.", "tokens", ge=1)
     max_tokens: int = setting(256, "Most tokens of an example; older ones go.", "tokens", ge=16)
     max_history: int = setting(10, "next_item: newest items that are read.", "items", ge=1)
-    lora: LoraConfig = setting(LoraConfig(), "Adapters.")
+    lora: AdapterConfig = setting(AdapterConfig(), "Adapters.")
     epochs: int = setting(1, "Passes over the examples.", "epochs", ge=1)
     batch_size: int = setting(8, "Examples in a step.", "examples", ge=1)
     learning_rate: float = setting(1e-4, "Peak step size of AdamW.", gt=0)
@@ -103,7 +103,7 @@ class MolarConfig(Section):
         "small one from scratch.",
     )
     revision: str | None = setting(None, "Pinned hub revision.")
-    lora: LoraConfig = setting(LoraConfig(), "Adapters, when a language model is named.")
+    lora: AdapterConfig = setting(AdapterConfig(), "Adapters, when a language model is named.")
     scratch: UserScratchConfig = setting(
         UserScratchConfig(), "The small model, when none is named."
     )

@@ -110,7 +110,12 @@ class TrainConfig(Section):
         lt=1,
     )
     label_smoothing: float = setting(
-        0.0, "Share of the target spread over a level's codes.", "fraction", ge=0, lt=1
+        0.0,
+        "Share of the target spread over all choices: a level's codes, or all words with tasks and "
+        "instructions.",
+        "fraction",
+        ge=0,
+        lt=1,
     )
     teacher_weight: float = setting(
         0.0,

@@ -7,6 +7,7 @@ import torch
 from peft import PeftModel
 
 from genrec import artifacts
+from genrec.cf import epoch_training
 from genrec.data.dataset import Dataset
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import add_codes, load_pretrained
@@ -101,3 +102,30 @@ def test_merged_equals_the_adapter(name, trained, language_model):
     changed = [key for key, value in plain.items() if (value != kept[key]).any()]
     assert any("proj" in key for key in changed)
     assert any("embed" in key for key in changed)
+
+
+MOLAR = ["molar.epochs=3", "molar.patience=3", "molar.scratch.hidden=16", "molar.scratch.layers=1",
+         "molar.max_history=6", "molar.batch_items=60"]  # fmt: skip
+
+
+def test_molar_resumed_equals_uninterrupted(trained, tmp_path, monkeypatch):
+    """The stage of recipe molar; molar-gpu's models need pictures: tests/training/test_molar.py."""
+    sets = [part for each in MOLAR for part in ("--set", each)]
+    straight = shutil.copytree(trained("molar"), tmp_path / "straight")
+    stopped = shutil.copytree(straight, tmp_path / "stopped")
+    assert invoke("molar", straight, "-q", *sets).exit_code == 0
+    measure, calls = epoch_training.validate, []
+
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(epoch_training, "validate", stopping)
+    assert invoke("molar", stopped, "-q", *sets).exit_code != 0
+    assert not (stopped / "molar").exists()
+    assert invoke("molar", stopped, "-q", *sets).exit_code == 0
+    # Two validations of the first try, and those of the two epochs that were left.
+    assert len(calls) == 2 + 2
+    assert digests(stopped / "molar") == digests(straight / "molar")

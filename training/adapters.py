@@ -5,13 +5,13 @@ import warnings
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from genrec.config_lora import LoraConfig as Settings
+from genrec.config_lora import AdapterConfig
 from genrec.errors import ConfigError
 
 
 def add_adapters(
     model: nn.Module,
-    settings: Settings,
+    settings: AdapterConfig,
     *,
     section: str,
     kept: str | None = None,

@@ -73,6 +73,18 @@ def check_aids(config: TrainConfig) -> None:
             "train.bridge.vectors is dense, but train.dense.weight is 0, so no such vectors are "
             "learned; set train.dense.weight above 0, or train.bridge.vectors to joint, cf or text."
         )
+    if config.bridge.frozen and config.language_model is None:
+        raise ConfigError(
+            "train.bridge.frozen is true, but train.language_model is null, and a small model from "
+            "scratch has nothing to keep; name a model, or set train.bridge.frozen: false."
+        )
+    keys = ("teacher_weight", "alignment_weight", "cf")
+    idle = [f"train.dense.{key}" for key in keys if getattr(config.dense, key)]
+    if idle and not config.dense.weight:
+        raise ConfigError(
+            f"{', '.join(idle)} given, but train.dense.weight is 0, so there is no dense side; set "
+            "it above 0, or leave these out."
+        )
     if config.bridge.candidates == 1 and config.dense.weight:
         raise ConfigError(
             "train.bridge.candidates is 1, so nothing but the question is learned, and "

@@ -1,13 +1,36 @@
 """Hugging Face's trainer settings, as the recipe means them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from genrec.config_train import TrainConfig
+from genrec.errors import ConfigError
 from genrec.runtime import Runtime
 from genrec.training.candidate_objective import HIT
+
+# Renamed in transformers 5.2x; read by the constructor alone.
+_CHECKPOINTING: str = next(
+    name
+    for name in ("activation_checkpointing", "gradient_checkpointing")
+    if name in TrainingArguments.__dataclass_fields__
+)
+
+
+def require_first_gpu(runtime: Runtime) -> None:
+    """Refuse a GPU other than the first: the trainer takes that one whatever it is told.
+
+    Raises:
+        ConfigError: It says how to choose another one.
+    """
+    place = runtime.torch_device()
+    if place.type == "cuda" and place.index:
+        raise ConfigError(
+            f"runtime.device is {place}, but training takes the first GPU that it sees; set the "
+            f"environment variable CUDA_VISIBLE_DEVICES={place.index}, and runtime.device: cuda."
+        )
 
 
 def trainer_arguments(
@@ -16,6 +39,7 @@ def trainer_arguments(
     """Translate the recipe into the trainer's settings."""
     every = max(1, -(-steps // config.evaluations))
     device = runtime.torch_device()
+    renamed: dict[str, Any] = {_CHECKPOINTING: config.gradient_checkpointing}
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
@@ -46,9 +70,8 @@ def trainer_arguments(
         restore_callback_states_from_checkpoint=True,
         # TrainingProgress shows what happens, on standard error.
         disable_tqdm=True,
+        **renamed,
     )
-    if config.gradient_checkpointing:
-        arguments.gradient_checkpointing = True
     # One process drives one device; several GPUs must not make the trainer split our batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments

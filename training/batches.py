@@ -113,10 +113,10 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
             for place, width in enumerate(self.widths)
         }
         self._plan: list[tuple[int, NDArray[np.int64]]] = []
-        self.draws = round(len(sequences) * epochs)
+        draws = max(1, round(len(sequences) * epochs))
         for epoch in range(int(np.ceil(epochs))):
             first = epoch * len(sequences)
-            size = min(len(sequences), self.draws - first)
+            size = min(len(sequences), draws - first)
             self._plan.extend(self._epoch_batches(lengths, epoch, first, size))
 
     def _epoch_batches(
@@ -142,10 +142,6 @@ class BatchPlan(TorchDataset[dict[str, Tensor]]):
     def rows_of(self, index: int) -> int:
         """Return the number of sequences in the batch, padding rows included."""
         return self._rows_of_width[self._plan[index][0]]
-
-    def width_of(self, index: int) -> int:
-        """Return the items in each sequence of the batch, padding included."""
-        return self._plan[index][0]
 
     def contents(self, index: int) -> str:
         """Name the users in the batch."""

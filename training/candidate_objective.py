@@ -16,6 +16,7 @@ from genrec.errors import ConfigError
 from genrec.evaluation.candidate_test import draw_candidates, hit_at_1
 from genrec.model.candidate_question import CandidateQuestion, QuestionTexts
 from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import context_length
 from genrec.model.output_layer import full_logits
 from genrec.training.batches import IGNORED
 from genrec.training.objectives import Objective
@@ -142,7 +143,7 @@ def with_question(
         )
     question = CandidateQuestion.build(
         model.tokenizer, model.catalog, model.bridge, QuestionTexts()
-    )
+    ).within(context_length(model.language_model), section.candidate_items)
     model.facts["question"] = {**question.to_dict(), "candidates": section.candidate_items}
     return CandidateObjective(
         objective, question, section.candidates, section.candidate_items, config.batch_tokens, seed

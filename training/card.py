@@ -40,7 +40,7 @@ Figures on validation users (seen items excluded), at the checkpoint that was ke
 | --- | --- |
 {figures}
 {_shares(facts)}
-It can recommend only items that were in the catalogue when it was trained.
+It recommends the items of its catalogue, and those that `genrec index add` gave codes later.
 """,
         encoding="utf-8",
     )
@@ -68,4 +68,6 @@ def _beside(facts: dict[str, Any]) -> str:
         parts.append(f"{bridge['items']} vectors of items")
     if bridge["user"]:
         parts.append(f"vectors of users by {bridge['user']}")
+    if not parts:
+        return ""
     return f"Beside the codes it reads {' and '.join(parts)}. "

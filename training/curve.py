@@ -62,6 +62,10 @@ def _draw_tasks(
 
 
 def _line(axis: Axes, log: Sequence[dict[str, Any]], name: str, **style: Any) -> None:  # noqa: ANN401
-    points = [(entry["step"], entry[name]) for entry in log if name in entry]
+    # Learning from rewards counts its steps anew, after those on events.
+    before = max((entry["step"] for entry in log if "phase" not in entry), default=0)
+    points = [
+        (entry["step"] + before * ("phase" in entry), entry[name]) for entry in log if name in entry
+    ]
     if points:
         axis.plot(*zip(*points, strict=True), **style)

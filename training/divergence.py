@@ -15,7 +15,7 @@ def require_finite(
     *,
     step: int,
     plan: Plan,
-    learning_rate: float,
+    rates: str,
     folder: Path,
 ) -> None:
     """Refuse to go on from a value that is not finite.
@@ -25,7 +25,7 @@ def require_finite(
         what: Its name.
         step: Number of finished steps, which is the place of the batch in the plan.
         plan: All batches.
-        learning_rate: Peak step size of the training.
+        rates: The keys of the recipe that hold its step sizes, and what they are now.
         folder: Where checkpoints lie.
 
     Raises:
@@ -38,6 +38,6 @@ def require_finite(
     raise ConfigError(
         f"the {what} is {float(value)} at step {step + 1}, on the batch of {plan.contents(step)}. "
         f"Training stopped before it changed a weight; {kept}. "
-        f"Lower train.learning_rate (now {learning_rate:g}) and train.row_learning_rate, or set "
-        "runtime.dtype: float32, and train again."
+        "Set runtime.dtype: float32 and train again, which goes on from there, or lower "
+        f"{rates}, which begins anew."
     )

@@ -19,9 +19,10 @@ from genrec.config_molar import ItemModelConfig
 from genrec.data.dataset import Dataset
 from genrec.embeddings.kept_pictures import KeptPictures
 from genrec.embeddings.table import EmbeddingTable
-from genrec.errors import ArtifactError, DataError
+from genrec.errors import ArtifactError, ConfigError, DataError
 from genrec.model.item_language_model import load_item_language_model
 from genrec.model.item_reader import ItemReader
+from genrec.model.language_model import context_length
 from genrec.model.picture_tokens import (
     ImageTable,
     NoPictures,
@@ -126,6 +127,12 @@ def build(
         dtype=runtime.torch_dtype(),
         quiet=runtime.quiet,
     )
+    context = context_length(model)
+    if context is not None and section.max_tokens > context:
+        raise ConfigError(
+            f"item_model.max_tokens is {section.max_tokens}, but {section.language_model} reads "
+            f"{context}; lower it."
+        )
     words = model.get_input_embeddings().weight
     rows, hidden = words.shape
     size = float(words.detach().float().square().mean().sqrt())
@@ -159,6 +166,13 @@ def _image_vectors(folder: Path) -> NDArray[np.float32]:
     return EmbeddingTable.load(folder).normalised()
 
 
+# Why a task has no example.
+_WITHOUT = {
+    "image_text": ", for no item has a picture and a description",
+    "attributes": ", for no description says more than title and attributes",
+}
+
+
 def _examples(
     section: ItemModelConfig,
     texts: ItemTexts,
@@ -189,7 +203,7 @@ def _examples(
             logger.warning(
                 "the task %s has no example%s; it is left out.",
                 task,
-                ", for no item has a picture" if task == "image_text" else "",
+                _WITHOUT.get(task, ""),
             )
     if section.tasks and not found:
         raise DataError(

@@ -6,6 +6,7 @@ all three the mark stands between what is read and what is to be said, so its st
 what the answer is made of.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -125,10 +126,23 @@ def examples_of(
     rows = [
         row
         for row, description in enumerate(texts.descriptions)
-        if description and (row in pictures if task == "image_text" else texts.titles[row])
+        if description and (row in pictures if task == "image_text" else _tells_more(texts, row))
     ]
     chosen = [rows[place] for place in generator.permutation(len(rows))[:most]]
     return [_description(task, row, texts) for row in chosen]
+
+
+def _tells_more(texts: ItemTexts, row: int) -> bool:
+    """Tell whether a description has a word that is not in title and attributes: one to learn.
+
+    Without a column of descriptions an item's text stands in, which is often made of these.
+    """
+    given = f"{texts.titles[row]} {texts.attributes[row]}"
+    return bool(texts.titles[row]) and not _words(texts.descriptions[row]) <= _words(given)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _description(task: Task, row: int, texts: ItemTexts) -> ItemExample:

@@ -59,10 +59,11 @@ def tune_items(
         quiet: No progress bar.
 
     Returns:
-        One entry every hundred steps: the step, and the mean loss of each task since the last.
+        One entry every hundred steps: the step, the mean loss of each task since the last, and the
+        number of examples that were ``cut`` to item_model.max_tokens.
 
     Raises:
-        ConfigError: When the loss is no longer finite; the last good checkpoint stays.
+        ConfigError: When loss or gradient are no longer finite; the last good checkpoint stays.
     """
     trained = {name: p for name, p in reader.model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate)
@@ -78,21 +79,30 @@ def tune_items(
         log, done = state.log, int(state.log[-1]["step"])
         logger.info("the item-side model goes on after step %d", done)
     losses: dict[str, list[float]] = {}
+    cut = 0
     reader.model.train()
     with training_progress(quiet) as progress:
         task = progress.add_task("item model", total=steps, completed=done)
         for step in range(done, steps):
             batch = _batch(examples, schedule, step)
-            for example, loss in zip(
-                batch, _step(reader, batch, optimizer, trained, schedule, step, steps), strict=True
-            ):
+            own, shortened = _step(reader, batch, optimizer, trained, schedule, step, steps)
+            cut += shortened
+            for example, loss in zip(batch, own, strict=True):
                 losses.setdefault(example.task, []).append(loss)
             if (step + 1) % EVERY == 0 or step + 1 == steps:
-                log.append({"step": step + 1, **{k: float(np.mean(v)) for k, v in losses.items()}})
-                losses = {}
+                means = {task: float(np.mean(each)) for task, each in losses.items()}
+                log.append({"step": step + 1, **means, "cut": cut})
+                losses, cut = {}, 0
                 _save(checkpoint, trained, optimizer, log)
             progress.update(task, advance=1)
     reader.model.eval()
+    if shortened := sum(int(entry["cut"]) for entry in log):
+        logger.warning(
+            "%d examples were longer than item_model.max_tokens (%d): texts were cut at their end, "
+            "or the oldest items of a history left out.",
+            shortened,
+            reader.max_tokens,
+        )
     return log
 
 
@@ -113,25 +123,32 @@ def _step(
     schedule: ItemSchedule,
     step: int,
     steps: int,
-) -> list[float]:
-    """Learn from one batch; return the loss of each example."""
+) -> tuple[list[float], int]:
+    """Learn from one batch; return the loss of each example, and how many had to be cut."""
     # Drawn from seed and step alone, so that a resumed training sees the same numbers.
     torch.manual_seed(int(np.random.SeedSequence([schedule.seed, step]).generate_state(1)[0]))
     for group in optimizer.param_groups:
         group["lr"] = schedule.learning_rate * _share(step, steps, schedule.warmup)
     optimizer.zero_grad()
-    losses: Tensor = reader.loss([reader.encode(each.given, each.answer) for each in batch])
-    if not torch.isfinite(losses).all():
-        bad = sorted({b.task for b, loss in zip(batch, losses, strict=True) if not loss.isfinite()})
-        raise ConfigError(
-            f"The loss of the item-side model is no longer finite at step {step + 1} of {steps} "
-            f"(task {', '.join(bad)}); lower item_model.learning_rate (now "
-            f"{schedule.learning_rate}). The last good checkpoint is kept."
-        )
+    encoded = [reader.encode(each.given, each.answer) for each in batch]
+    losses: Tensor = reader.loss(encoded)
+    bad = sorted({b.task for b, loss in zip(batch, losses, strict=True) if not loss.isfinite()})
+    if bad:
+        raise _diverged(f"loss (task {', '.join(bad)})", schedule, step, steps)
     torch.autograd.backward(losses.mean())
-    nn.utils.clip_grad_norm_(trained.values(), 1.0)
+    if not nn.utils.clip_grad_norm_(trained.values(), 1.0).isfinite():
+        raise _diverged("gradient", schedule, step, steps)
     optimizer.step()
-    return [float(loss) for loss in losses.detach()]
+    return [float(loss) for loss in losses.detach()], sum(each.cut for each in encoded)
+
+
+def _diverged(what: str, schedule: ItemSchedule, step: int, steps: int) -> ConfigError:
+    return ConfigError(
+        f"The {what} of the item-side model is no longer finite at step {step + 1} of {steps}; no "
+        "weight was changed by it. Set runtime.dtype: float32 and run the stage again, which goes "
+        f"on from the last checkpoint, or lower item_model.learning_rate (now "
+        f"{schedule.learning_rate}), which begins anew."
+    )
 
 
 def _share(step: int, steps: int, warmup: float) -> float:

@@ -86,12 +86,17 @@ def estimate(
     )
 
 
+# What to lower while learning from events.
+_EVENTS = "train.batch_tokens, then train.max_history"
+
+
 @contextmanager
-def explained(needs: str) -> Iterator[None]:
+def explained(needs: str, lower: str = _EVENTS) -> Iterator[None]:
     """Turn running out of memory into an error that says what to lower.
 
     Args:
         needs: What the work inside needs, in words.
+        lower: Keys of the recipe to lower.
 
     Raises:
         ConfigError: When there is not enough memory on a GPU or in the machine.
@@ -102,9 +107,9 @@ def explained(needs: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ConfigError(
-            f"there is not enough memory to train: {needs}. Lower train.batch_tokens, then "
-            "train.max_history; set train.gradient_checkpointing: true; take a smaller "
-            "train.language_model or train.scratch; or use a machine with more memory. A "
+            f"there is not enough memory to train: {needs}. Lower {lower}; set "
+            "train.gradient_checkpointing: true; take a smaller train.language_model or "
+            "train.scratch; or use a machine with more memory. A "
             "checkpoint that was written stays, but counts for an unchanged recipe only."
         ) from error
 
@@ -118,6 +123,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def of_rewards(model: GenerativeModel, config: TrainConfig, runtime: Runtime) -> MemoryEstimate:
+    """Count the memory of a step that learns from rewards: all items of all groups at once."""
+    levels, settings = model.index.levels, config.reinforcement
+    width = model.prompts.longest(levels)
+    items = settings.histories * settings.group
+    embeddings: Any = model.language_model.get_output_embeddings()
+    exact = model.facts["score"] == "exact"
+    choices = int(embeddings.weight.shape[0]) if exact else max(model.index.level_sizes)
+    return estimate(
+        model.language_model,
+        batch_tokens=items * width,
+        width=width,
+        logits=items * levels * choices,
+        checkpointing=config.gradient_checkpointing,
+        value_bytes=runtime.torch_dtype().itemsize,
+    )
 
 
 def of_step(model: GenerativeModel, config: TrainConfig, runtime: Runtime) -> MemoryEstimate:

@@ -27,7 +27,8 @@ class Objective:
         prompts: How histories are written.
         item_tokens: int64[n_items, L], code tokens of every catalogue row.
         pad_token: Token id that fills short sequences.
-        label_smoothing: Share of the target spread over a level's codes.
+        label_smoothing: Share of the target spread over all choices: a level's codes, in
+            instructions all words.
         teacher: Gives soft targets, for streams.
         teacher_weight: Share of the loss that comes from them.
         distillation: Teaches states after an item its vector, for streams.

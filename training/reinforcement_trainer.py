@@ -125,7 +125,7 @@ class ReinforcementTrainer(CodeTrainer):
         levels = torch.arange(self._searched.index.levels, device=device)
         drawn = real.unsqueeze(-1) & (levels >= hints[:, None, None])
         self._reference.swap()
-        with self.compute_loss_context_manager():
+        with self.accelerator.autocast():
             reference = self._policy.log_probabilities(histories, groups.items)
         self._reference.swap()
         return RewardedBatch(histories, groups, advantages, drawn, reference)
@@ -141,10 +141,10 @@ class ReinforcementTrainer(CodeTrainer):
             "groups_that_teach": float((advantages != 0).any(1).float().mean()),
         }
         earlier = [entry for entry in self.state.log_history if "groups_that_teach" in entry]
-        last = [*earlier, self._figures][-self._settings.patience :]
-        if len(last) == self._settings.patience and not any(
-            figures["groups_that_teach"] for figures in last
-        ):
+        # A short training has no patience for more batches than it has.
+        patience = min(self._settings.patience, self._settings.steps)
+        last = [*earlier, self._figures][-patience:]
+        if len(last) == patience and not any(figures["groups_that_teach"] for figures in last):
             hits = float(np.mean([figures["groups_with_hit"] for figures in last]))
             raise ConfigError(
                 f"{len(last)} batches of {self._settings.histories} histories in a row gave "
@@ -167,7 +167,7 @@ class ReinforcementTrainer(CodeTrainer):
         batch = self._batch
         assert batch is not None  # drawn by ``_prepare_inputs``
         model.eval()
-        with self.compute_loss_context_manager():
+        with self.accelerator.autocast():
             new = self._policy.log_probabilities(batch.histories, batch.groups.items)
         if batch.old is None:
             batch.old = new.detach()
@@ -182,6 +182,10 @@ class ReinforcementTrainer(CodeTrainer):
         )
         self._figures.update(kl=result.kl, clipped=result.clipped)
         return result.loss
+
+    def _rates(self) -> str:
+        """Return the key of the recipe that holds the step size, and what it is now."""
+        return f"train.reinforcement.learning_rate (now {self.args.learning_rate:g})"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the figures of the batch to training lines."""

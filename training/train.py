@@ -19,7 +19,7 @@ from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training import memory
 from genrec.training.aids import Aids, check_aids, objective_of, read_aids
-from genrec.training.arguments import best_by, trainer_arguments
+from genrec.training.arguments import best_by, require_first_gpu, trainer_arguments
 from genrec.training.bridging import with_bridge
 from genrec.training.candidate_objective import question_figures
 from genrec.training.context import note_cut_histories
@@ -43,6 +43,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """
     config = recipe.train
     check_aids(config)
+    require_first_gpu(runtime)
     templates = check_tasks(config)
     words_read = artifacts.sha256_of(Path(config.templates)) if config.templates else None
     inputs = {name: run_folder / name for name in ("dataset", "index", *config.folders_read)}
@@ -144,17 +145,20 @@ def fit(
         )
 
     settings = config.reinforcement
-    log = tuned_once(learner, checkpoints / "tuned", learn, keep=settings.steps > 0)
+    log = tuned_once(learner, objective.beside, checkpoints / "tuned", learn)
     if not settings.steps:
         return log
     folder = checkpoints / PHASE
     claim(folder, [settings.model_dump(mode="json"), runtime.seed])
-    return log + reinforce(
-        learner,
-        objective,
-        settings,
-        dataset.sequences(),
-        trainer_arguments(config, runtime, folder, settings.steps),
-        lambda: validate(model, objective, examples, cutoffs=CUTOFFS),
-        quiet=runtime.quiet,
-    )
+    needs = f"learning from rewards takes {memory.of_rewards(model, config, runtime)}"
+    lower = "train.reinforcement.histories, then train.reinforcement.group"
+    with memory.explained(needs, lower):
+        return log + reinforce(
+            learner,
+            objective,
+            settings,
+            dataset.sequences(),
+            trainer_arguments(config, runtime, folder, settings.steps),
+            lambda: validate(model, objective, examples, cutoffs=CUTOFFS),
+            quiet=runtime.quiet,
+        )

@@ -90,7 +90,7 @@ class CodeTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the objective's loss of one batch."""
-        with self.compute_loss_context_manager():
+        with self.accelerator.autocast():
             terms = self._objective.batch_losses(inputs)
             self._terms.add(terms)
             return torch.stack(list(terms.values())).sum()
@@ -108,14 +108,19 @@ class CodeTrainer(Trainer):
             what,
             step=self.state.global_step,
             plan=self._plan,
-            learning_rate=self.args.learning_rate,
+            rates=self._rates(),
             folder=Path(str(self.args.output_dir)),
         )
+
+    def _rates(self) -> str:
+        """Return the keys of the recipe that hold the step sizes, and what they are now."""
+        return f"train.learning_rate (now {self.args.learning_rate:g}) and train.row_learning_rate"
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip the gradients of the model, and apart from them those beside it."""
         if self._beside:
-            nn.utils.clip_grad_norm_(self._beside.parameters(), self.args.max_grad_norm)
+            apart = nn.utils.clip_grad_norm_(self._beside.parameters(), self.args.max_grad_norm)
+            self._require_finite(apart, "length of the gradient beside the model")
         base: Any = super()
         norm: Tensor = base._clip_grad_norm(model)
         self._require_finite(norm, "length of the gradient")

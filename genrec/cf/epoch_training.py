@@ -197,10 +197,12 @@ class EpochTraining(ABC, Generic[Entry]):
             # The mean of the first epoch's weights, then an exponential average over one epoch.
             self._follow(1 / (step if number == 1 else len(cut)))
         losses = {name: value / int(lengths.sum()) for name, value in totals.items()}
-        if not np.isfinite(list(losses.values())).all():
+        finite = all(bool(value.isfinite().all()) for value in self._average.values())
+        if not (finite and np.isfinite(list(losses.values())).all()):
             told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
             raise ConfigError(
-                f"The training of {self.label} has {told} in epoch {number}; lower "
+                f"The training of {self.label} has {told} in epoch {number}"
+                f"{'' if finite else ', and weights that are no numbers'}; lower "
                 f"{self._rate_key} (now {self.schedule.learning_rate})."
             )
         recall, ndcg = self._validated(validation)
@@ -242,8 +244,10 @@ def best_epoch(log: Sequence[Epoch]) -> int:
 
     Without validation figures it is the last epoch.
     """
-    if not log or log[-1].ndcg_at_10 is None:
-        return len(log)
+    if not log:
+        return 0
+    if log[-1].ndcg_at_10 is None:
+        return log[-1].epoch
     return max(log, key=lambda entry: (entry.ndcg_at_10 or 0.0, -entry.epoch)).epoch
 
 

@@ -102,7 +102,7 @@ def train(
                 break
             begun = time.perf_counter()
             loss = _epoch(network, optimizer, schedule, epoch)
-            if not np.isfinite(loss):
+            if not (np.isfinite(loss) and bool(network.vectors.isfinite().all())):
                 raise ConfigError(
                     f"The loss of {name} is {loss} in epoch {epoch}; lower its learning_rate (now "
                     f"{schedule.learning_rate})."

@@ -16,8 +16,6 @@ from genrec.config import Baseline
 from genrec.data.ranking import RankingModel
 from genrec.errors import ArtifactError
 
-ALWAYS: tuple[Baseline, ...] = ("popularity", "transition", "sasrec")
-
 
 def load(folder: Path, name: Baseline, device: torch.device | str = "cpu") -> RankingModel:
     """Load one baseline from a finished ``cf`` folder.

@@ -70,7 +70,11 @@ def item_log_probabilities(
 def states_on_the_way(
     model: UserModel, histories: Sequence[NDArray[np.int32]]
 ) -> list[NDArray[np.float32]]:
-    """Return the user's vector before the first item and after each one.
+    """Return the user's vector before the first item and after each one, within this history.
+
+    SASRec counts ages from the newest item of what it reads, so its states on the way are those of
+    places in this history, not what it would say of the beginnings alone; see
+    ``genrec.training.frozen_users`` for those.
 
     Args:
         model: The collaborative model.

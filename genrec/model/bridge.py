@@ -192,7 +192,10 @@ class Bridge:
             )
         if self.has_users:
             sources["users"] = self.soft.source("users")
-        soft = SoftTokens(self.soft.first, sources).to(next(self.soft.parameters()).device)
+        soft = SoftTokens(self.soft.first, sources)
+        # A collaborative model that is only asked has no soft tokens.
+        if sources:
+            soft = soft.to(next(self.soft.parameters()).device)
         return replace(self, soft=soft, rows=rows)
 
 

@@ -5,7 +5,7 @@ token comes first (Kim et al., KDD 2024, figure 3). The answer is the title of t
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from genrec.data.catalog import Catalog
 from genrec.errors import ConfigError
 from genrec.model.bridge import Bridge
+from genrec.model.plain_words import PlainWords
 from genrec.model.prompts import start_token
 
 
@@ -89,7 +90,9 @@ class CandidateQuestion:
                 "the question about titles needs a language model that knows words and a token "
                 "that ends a text; set train.language_model, or train.bridge.candidates: 0."
             )
-        encoded = tokenizer(list(catalog.titles), add_special_tokens=False)["input_ids"]
+        plain = PlainWords.of(tokenizer)
+        titles = [plain(title) for title in catalog.titles]
+        encoded = tokenizer(titles, add_special_tokens=False)["input_ids"]
         return cls(
             bridge,
             texts,
@@ -102,6 +105,32 @@ class CandidateQuestion:
             int(end),
             max_history,
         )
+
+    def within(self, context: int | None, candidates: int) -> "CandidateQuestion":
+        """Return the question with as many items of a history as a language model can read.
+
+        Args:
+            context: Tokens that the model reads; None for no end.
+            candidates: Most candidates of a question.
+
+        Raises:
+            ConfigError: When not even one item fits beside the candidates.
+        """
+        if context is None:
+            return self
+        # Of the longest titles, each with its soft token and what stands between two.
+        title = max(map(len, self.titles))
+        item = title + int(self.bridge.has_items) + len(self.parts["between"])
+        words = sum(len(part) for name, part in self.parts.items() if name != "between")
+        fixed = 2 + int(self.bridge.has_users) + words + candidates * item + title + 1
+        fitting = (context - fixed) // item
+        if fitting < 1:
+            raise ConfigError(
+                f"the question about {candidates} candidates can take {fixed + item} tokens, and "
+                f"the language model reads {context}; lower train.bridge.candidate_items, or "
+                "choose another model."
+            )
+        return replace(self, max_history=min(self.max_history, fitting))
 
     def prompts(
         self, histories: Sequence[NDArray[np.int32]], candidates: Sequence[NDArray[np.int32]]

@@ -14,6 +14,7 @@ from genrec.errors import ConfigError
 from genrec.model import fetch
 from genrec.model.auto_model import auto_model
 from genrec.model.progress_bars import without_progress_bars
+from genrec.model.refuse_adapter import refuse_adapter_folder, refuse_loaded_adapter
 
 
 def load_item_language_model(
@@ -32,8 +33,9 @@ def load_item_language_model(
 
     Raises:
         DependencyError: When the model can be reached neither locally nor on the hub.
-        ConfigError: When it is an encoder-decoder.
+        ConfigError: When it is an encoder-decoder or an adapter.
     """
+    refuse_adapter_folder(name, "item_model.language_model")
     source, revision = fetch.resolve(name, revision, quiet=quiet)
     processor: Any = None
     try:
@@ -54,4 +56,5 @@ def load_item_language_model(
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError, ImportError) as error:
         raise fetch.unreachable(name, "item_model.language_model", "", error) from error
+    refuse_loaded_adapter(model, name, "item_model.language_model")
     return model, tokenizer, processor

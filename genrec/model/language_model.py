@@ -1,9 +1,7 @@
 """Getting a language model that has one token for every code."""
 
-import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from genrec.model.auto_model import auto_model
 from genrec.model.new_rows import NEW_ROWS, Given
 from genrec.model.progress_bars import without_progress_bars
 from genrec.model.quantization import Quantize, keep_trainable, loading_arguments
+from genrec.model.refuse_adapter import refuse_adapter_folder, refuse_loaded_adapter
 from genrec.model.scratch import decoder_config
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.semantic_ids.vocabulary import SidVocabulary
@@ -136,6 +135,7 @@ def load_pretrained(
     dtype: torch.dtype,
     quantize: Quantize | None = None,
     device: torch.device | None = None,
+    key: str = "train.language_model",
     quiet: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model by known name, local folder or hub id.
@@ -146,14 +146,15 @@ def load_pretrained(
         dtype: Number type of the weights.
         quantize: Keeps linear layers in fewer bits; see ``genrec.model.quantization``.
         device: Where a quantised model goes, the CPU by default.
+        key: The key of the recipe that names it, for messages.
         quiet: No progress bars.
 
     Raises:
         DependencyError: When the model can be reached neither locally nor on the hub, or
             bitsandbytes is needed and not installed.
-        ConfigError: When the folder holds an adapter.
+        ConfigError: When it is an adapter.
     """
-    _refuse_adapter(Path(name))
+    refuse_adapter_folder(name, key)
     source, revision = fetch.resolve(name, revision, quiet=quiet)
     loading = loading_arguments(quantize, device or torch.device("cpu"), dtype)
     try:
@@ -161,32 +162,17 @@ def load_pretrained(
             model = auto_model(source, revision=revision, dtype=dtype, loading=loading)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        otherwise = "; or leave it null to train a small model from scratch"
-        raise fetch.unreachable(name, "train.language_model", otherwise, error) from error
+        scratch = key == "train.language_model"
+        otherwise = "; or leave it null to train a small model from scratch" if scratch else ""
+        raise fetch.unreachable(name, key, otherwise, error) from error
+    refuse_loaded_adapter(model, name, key)
     keep_trainable(model)
     return model, tokenizer
 
 
-def _refuse_adapter(folder: Path) -> None:
-    """Refuse a folder with an adapter of PEFT: its rows and layers are those of another model."""
-    settings = folder / "adapter_config.json"
-    if not settings.is_file():
-        return
-    try:
-        base = json.loads(settings.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError):
-        base = None
-    raise ConfigError(
-        f"train.language_model {str(folder)!r} is an adapter, made for the vocabulary and the "
-        f"codes of another model, not a language model. Give the model it was trained on "
-        f"({base or 'its adapter_config.json does not name it'}), or one that the adapter was "
-        "merged into."
-    )
-
-
 def context_length(model: PreTrainedModel) -> int | None:
     """Return how many tokens a model can read at once; None where its configuration sets no end."""
-    config: Any = model.config
+    config: Any = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if not getattr(config, "use_sliding_window", True):
         window = None
@@ -244,10 +230,10 @@ def add_codes(
     if layers[1].weight is not layers[0].weight:
         matrices.append(layers[1].weight)
     for matrix in matrices:
-        old = matrix.detach()[:old_size].float()
+        old = matrix.detach()[:old_size].float().cpu()
         rows = NEW_ROWS[new_rows](Given(old, encoded, index, seed, codebooks, sequences))
         with torch.no_grad():
-            matrix[old_size : old_size + len(rows)] = rows.to(matrix.dtype)
+            matrix[old_size : old_size + len(rows)] = rows.to(matrix)
     return vocabulary
 
 

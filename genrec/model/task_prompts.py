@@ -1,6 +1,5 @@
 """From what an example of a task holds to token ids: the same for training and serving."""
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from genrec.errors import ConfigError
+from genrec.model.plain_words import PlainWords
 from genrec.model.prompts import start_token
 from genrec.model.templates import STREAM, Fields, Template, Templates, Value, fill
 
-_CODE = re.compile(r"<[a-z]_[0-9]+>")
 _TEXTS_REMEMBERED = 2**16
 
 
@@ -63,7 +62,7 @@ class TaskPrompts:
         self._item_tokens = item_tokens
         self._start, self._end = start_token(tokenizer), int(tokenizer.eos_token_id)
         self._of = {name: templates.of(name) for name in (*templates.tasks, STREAM)}
-        self._special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+        self._plain_text = PlainWords.of(tokenizer)
         self._words = lru_cache(_TEXTS_REMEMBERED)(self._read)
 
     def usable(self, task: str, fields: Fields, *, answered: bool = True) -> list[Template]:
@@ -164,9 +163,6 @@ class TaskPrompts:
                 ]
                 plain[name] = entries
         return plain
-
-    def _plain_text(self, text: str) -> str:
-        return self._special.sub(" ", _CODE.sub(" ", text))
 
     def _tokens(self, text: str, fields: Fields) -> list[int]:
         tokens: list[int] = []

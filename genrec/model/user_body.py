@@ -8,6 +8,7 @@ from transformers import AutoModel, LlamaModel, PreTrainedModel
 from genrec.errors import ConfigError
 from genrec.model import fetch
 from genrec.model.progress_bars import without_progress_bars
+from genrec.model.refuse_adapter import refuse_adapter_folder, refuse_loaded_adapter
 from genrec.model.scratch import decoder_config
 
 
@@ -55,8 +56,9 @@ def pretrained_body(
 
     Raises:
         DependencyError: When the model can be reached neither locally nor on the hub.
-        ConfigError: When it is an encoder-decoder.
+        ConfigError: When it is an encoder-decoder or an adapter.
     """
+    refuse_adapter_folder(name, "molar.language_model")
     source, revision = fetch.resolve(name, revision, quiet=quiet)
     try:
         with without_progress_bars(quiet):
@@ -66,6 +68,7 @@ def pretrained_body(
     except (OSError, ValueError) as error:
         otherwise = "; or leave it null to train a small model from scratch"
         raise fetch.unreachable(name, "molar.language_model", otherwise, error) from error
+    refuse_loaded_adapter(whole, name, "molar.language_model")
     if whole.config.is_encoder_decoder:
         raise ConfigError(
             f"molar.language_model {name!r} is an encoder-decoder; give a decoder-only or a "

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from genrec.cf.epoch_training import best_epoch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.lightgcn import Graph, LightGcn
 from genrec.cf.lightgcn_training import GraphSchedule, not_chosen, train
@@ -190,3 +191,22 @@ def test_no_event_and_steps_too_large_are_told():
     wild = GraphSchedule(epochs=60, learning_rate=1e30)
     with pytest.raises(ConfigError, match="lower its learning_rate"):
         train(from_lists(random_sequences(6)), from_lists([]), ITEMS, wild, dimensions=4)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_without_validation_the_last_vectors_are_kept(layers):
+    """After four epochs, of which the second and the fourth are looked at."""
+    sequences, empty = from_lists(random_sequences(5)), from_lists([])
+    found = [
+        train(
+            sequences, empty, ITEMS, GraphSchedule(epochs=epochs, every=2, batch=32),
+            dimensions=4, layers=layers,
+        )
+        for epochs in (2, 4)
+    ]  # fmt: skip
+    assert [best_epoch(log) for _, log in found] == [2, 4]
+    torch.manual_seed(GraphSchedule().seed)
+    start = LightGcn(Graph.of(sequences, ITEMS), dimensions=4, layers=layers).vectors
+    (early, _), (late, _) = found
+    assert not torch.equal(early.vectors, start)
+    assert not torch.equal(late.vectors, early.vectors)

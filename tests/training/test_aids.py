@@ -23,6 +23,11 @@ TASKS = {"tasks": [{"name": "stream", "weight": 1.0}], "language_model": "smollm
         (TASKS | {"dense": {"weight": 1.0}}, "hold words and codes alone"),
         (TASKS | {"distillation_weight": 0.1}, "hold words and codes alone"),
         ({"bridge": {"candidates": 1.0}, "dense": {"weight": 1.0}}, "nothing but the question"),
+        ({"bridge": {"user": True, "frozen": True}}, "nothing to keep"),
+        (
+            {"dense": {"teacher_weight": 0.5, "cf": True}},
+            "train.dense.teacher_weight, train.dense.cf",
+        ),
         ({"reinforcement": {"steps": 1}, "dense": {"weight": 1.0}}, "rewards are learned"),
         ({"reinforcement": {"steps": 1}, "bridge": {"user": True}}, "rewards are learned"),
     ],

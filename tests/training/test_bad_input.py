@@ -244,3 +244,14 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(run_folder, monkeypatch
     planted(monkeypatch, 2, fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         train.run(run_folder, recipe(), RUNTIME)
+
+
+def test_a_gradient_beside_the_model_that_is_no_number_stops_as_well(run_folder, monkeypatch):
+    def spoiled_beside(objective, loss):
+        return loss + (objective.dense.learner.user.weight.sum() * 0).sqrt()
+
+    planted(monkeypatch, 3, spoiled_beside)
+    dense = {"weight": 1.0, "vectors": None}
+    with pytest.raises(ConfigError, match="gradient beside the model is nan at step 3") as caught:
+        train.run(run_folder, recipe(max_steps=4, evaluations=1, dense=dense), RUNTIME)
+    assert "lower train.learning_rate (now 0.01)" in str(caught.value)

@@ -74,3 +74,15 @@ def test_padding_share_is_counted():
     places = sum(batches[step]["items"].numel() for step in range(len(batches)))
     real = sum(int((batches[step]["items"] != IGNORED).sum()) for step in range(len(batches)))
     assert batches.padding_share == 1 - real / places
+
+
+def test_a_share_of_a_pass_too_small_for_a_user_is_one_user():
+    plan = BatchPlan(
+        from_lists([[1, 2, 3], [4, 5]]),
+        epochs=1e-3,
+        batch_items=100,
+        augmentation=Augmentation(8),
+        seed=1,
+    )
+    assert len(plan) == 1
+    assert sum(map(len, plan.histories(0)[1])) in (2, 3)

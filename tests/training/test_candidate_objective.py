@@ -3,15 +3,17 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from genrec.config import Recipe
+from genrec.data.catalog import Catalog
 from genrec.data.sample import sample
 from genrec.decoding.candidate_chooser import CandidateChooser, title_scores
 from genrec.errors import ConfigError, RequestError
 from genrec.evaluation.candidate_test import chooser_of, draw_candidates, hit_at_1
-from genrec.model.candidate_question import QuestionTexts
+from genrec.model.candidate_question import CandidateQuestion, QuestionTexts
 from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import item_token_table
@@ -249,3 +251,29 @@ def test_clear_errors(tmp_path, cycle_dataset, small_index, model):
     del model.facts["question"]
     with pytest.raises(RequestError, match="not trained to choose"):
         CandidateChooser(model)
+
+
+def test_fewer_items_are_read_where_a_model_reads_little(model):
+    question = CandidateQuestion.build(
+        model.tokenizer, model.catalog, model.bridge, QuestionTexts()
+    )
+    assert question.within(None, 4) is question
+    longest = max(map(len, question.titles))
+    histories = [np.arange(12, dtype=np.int32)]
+    candidates = [np.asarray([14, 15, 16, 17], dtype=np.int32)]
+    for context in (65, 70, 75, 80):
+        fitting = question.within(context, 4)
+        [prompt] = fitting.prompts(histories, candidates)
+        assert len(prompt) + longest + 1 <= context
+    assert question.within(10_000, 4).max_history == question.max_history
+    assert fitting.max_history < question.max_history
+    with pytest.raises(ConfigError, match="lower train.bridge.candidate_items"):
+        question.within(40, 4)
+
+
+def test_titles_do_not_speak_the_language_of_the_codes(model):
+    title = f"thing <a_1> {model.tokenizer.bos_token} number"
+    table = model.catalog.table.with_columns(title=pl.lit(title))
+    asked = CandidateQuestion.build(model.tokenizer, Catalog(table), model.bridge, QuestionTexts())
+    words = model.tokenizer.encode("thing number", add_special_tokens=False)
+    assert asked.titles[0].tolist() == words

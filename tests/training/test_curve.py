@@ -32,3 +32,17 @@ def test_every_task_has_a_line_in_each_of_its_pictures(tmp_path, monkeypatch):
     ]
     assert {"a": [2.0, 2.0], "b": [3.0, 3.0]} in lines
     assert {"b": [0.4, 0.4]} in lines
+
+
+def test_steps_of_rewards_come_after_those_of_events(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_args, **_more: drawn.append(figure))
+    log = [
+        {"step": 5, "eval_ndcg@10": 0.1},
+        {"step": 9, "eval_ndcg@10": 0.2},
+        {"step": 0, "eval_ndcg@10": 0.2, "phase": "reinforcement"},
+        {"step": 3, "eval_ndcg@10": 0.3, "phase": "reinforcement"},
+    ]
+    draw_curve(log, tmp_path / "curve.png")
+    steps = [list(line.get_xdata()) for axis in drawn[0].axes for line in axis.lines]
+    assert steps == [[5, 9, 9, 12]]

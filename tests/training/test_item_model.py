@@ -106,7 +106,7 @@ def test_the_stage_learns_the_tasks_and_gives_every_item_a_vector(
     assert table.origin["with_image"] == len(SEEN)
     log = json.loads((folder / "training.json").read_text())
     tasks = {"image_text", "attributes", "next_item"}
-    assert set(log[-1]) == {"step"} | tasks
+    assert set(log[-1]) == {"step", "cut"} | tasks
     assert all(log[-1][task] < 0.8 * log[0][task] for task in tasks)
     assert not (run_folder / "item_model.checkpoint").exists()
     # The adapter and the heads are all it takes to get the vectors again.
@@ -230,9 +230,9 @@ def test_tasks_can_be_left_out_and_no_pictures_are_needed(run_folder, models, ca
     with caplog.at_level("INFO"):
         folder = stage.run(run_folder, recipe(models["causal"], image=False), CPU)
     assert set(artifacts.read_manifest(folder).inputs) == {"dataset"}
-    assert "the task image_text has no example, for no item has a picture" in caplog.text
+    assert "the task image_text has no example, for no item has a picture and" in caplog.text
     log = json.loads((folder / "training.json").read_text())
-    assert set(log[-1]) == {"step", "attributes", "next_item"}
+    assert set(log[-1]) == {"step", "cut", "attributes", "next_item"}
     folder = stage.run(run_folder, recipe(models["causal"], image=False, tasks=[]), CPU)
     assert json.loads((folder / "training.json").read_text()) == []
     assert EmbeddingTable.load(folder).vectors[1:].any(axis=1).all()
@@ -307,3 +307,32 @@ def test_pieces_of_every_item_fit(run_folder, models):
     texts = ItemTexts.of(Dataset.load(run_folder / "dataset").catalog)
     for row in range(1, 24):
         assert reader.encode(item_pieces(row, texts, reader.pictures)).tokens[-1] == reader.mark
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_changes_a_weight(
+    run_folder, models, monkeypatch
+):
+    honest, calls = stage.ItemReader.loss, []
+
+    def spoiled(self, encoded):
+        calls.append(1)
+        losses = honest(self, encoded)
+        weight = next(p for p in self.model.parameters() if p.requires_grad)
+        return losses + (weight.sum() * 0).sqrt() if len(calls) == 3 else losses
+
+    monkeypatch.setattr(stage.ItemReader, "loss", spoiled)
+    with pytest.raises(ConfigError, match=r"The gradient .* no longer finite at step 3 of"):
+        stage.run(run_folder, recipe(models["causal"], image=False), CPU)
+
+
+def test_examples_that_had_to_be_cut_are_counted(run_folder, models, caplog):
+    settings = recipe(models["causal"], image=False, max_tokens=16, tasks=["next_item"], epochs=1)
+    folder = stage.run(run_folder, settings, CPU)
+    log = json.loads((folder / "training.json").read_text())
+    assert sum(entry["cut"] for entry in log) == 24
+    assert "24 examples were longer than item_model.max_tokens (16)" in caplog.text
+
+
+def test_more_tokens_than_the_model_reads_are_refused(run_folder, models):
+    with pytest.raises(ConfigError, match="item_model.max_tokens is 4096, but .* reads"):
+        stage.run(run_folder, recipe(models["causal"], image=False, max_tokens=4096), CPU)

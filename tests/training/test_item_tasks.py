@@ -93,3 +93,13 @@ def test_what_is_read_of_an_item():
     # A picture and no text; neither of them.
     assert item_pieces(2, TEXTS, EYES)[:2] == (Picture(2), "Title: Bag")
     assert item_pieces(3, TEXTS, EYES) == ()
+
+
+def test_a_description_that_only_repeats_what_is_given_is_no_example():
+    """Without such a column the text stands in, which is often title and attributes joined."""
+    table = TABLE.drop("description").with_columns(
+        text=pl.Series(["Lamp, Acme, light, home", "Mug, home, for tea", "Bag, Sacks", ""])
+    )
+    texts = ItemTexts.of(Catalog(table))
+    found = examples_of("attributes", texts, EYES, SEQUENCES, most=100, max_history=10, seed=0)
+    assert [each.answer for each in found] == [" Mug, home, for tea"]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,10 @@ def test_batches_that_teach_nothing_are_refused_and_the_trained_model_is_not_los
     monkeypatch.setattr(reinforcement_trainer, "draw_groups", without_hits)
     events = {"epochs": 2, "evaluations": 1}
     run = make_run(tmp_path / "run", cycle_dataset, small_index)
+    # Even where there are fewer batches than patience waits for.
+    few = {"steps": 2, "histories": 8, "patience": 3}
+    with pytest.raises(ConfigError, match="2 batches of 8 histories in a row"):
+        train.run(run, recipe(**events, reinforcement=few), RUNTIME)
     rewards = {"steps": 9, "histories": 8, "patience": 3}
     with pytest.raises(ConfigError, match="3 batches of 8 histories in a row") as refused:
         train.run(run, recipe(**events, reinforcement=rewards), RUNTIME)
@@ -228,3 +233,27 @@ def test_held_out_events_are_no_rewards(tmp_path, cycle_dataset, small_index):
         losses.append([entry["loss"] for entry in phases(folder)[1] if "loss" in entry])
     assert len(losses[0]) == 4
     assert losses[0] == losses[1]
+
+
+def test_running_out_of_memory_names_the_keys_of_this_phase(run_folder, monkeypatch):
+    def full(*_given, **_settings):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(train, "reinforce", full)
+    with pytest.raises(ConfigError, match="learning from rewards takes about") as caught:
+        train.run(run_folder, recipe(**FLAT, reinforcement=TEACHES), RUNTIME)
+    assert "Lower train.reinforcement.histories, then train.reinforcement.group" in str(
+        caught.value
+    )
+
+
+def test_a_loss_that_is_no_number_names_the_step_size_of_this_phase(run_folder, monkeypatch):
+    honest = reinforcement_trainer.grpo_loss
+
+    def spoiled(*given, **settings):
+        found = honest(*given, **settings)
+        return replace(found, loss=found.loss * float("nan"))
+
+    monkeypatch.setattr(reinforcement_trainer, "grpo_loss", spoiled)
+    with pytest.raises(ConfigError, match=r"lower train.reinforcement.learning_rate \(now"):
+        train.run(run_folder, recipe(**FLAT, reinforcement=TEACHES), RUNTIME)

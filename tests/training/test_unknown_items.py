@@ -3,16 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from genrec import artifacts
 from genrec.config import Recipe
+from genrec.data.catalog import Catalog
 from genrec.data.dataset import Dataset
 from genrec.decoding.hybrid_ranker import HybridRanker
 from genrec.errors import ArtifactError
+from genrec.model.generation import with_generation
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
+from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training import train
 from genrec.training.bridging import read_item_vectors
 from tests.training.bridged_run import write_run
@@ -80,3 +84,20 @@ def test_a_collaborative_model_that_is_only_asked_is_checked_as_well(
     assert artifacts.exists(run / "cf")
     with pytest.raises(ArtifactError, match="cf was made from dataset"):
         train.run(run, recipe(dense={"weight": 1.0, "cf": True}), RUNTIME)
+
+
+def test_a_model_that_only_asks_serves_a_later_catalogue(tmp_path, dataset, small_index):
+    run = write_run(tmp_path / "run", dataset, small_index)
+    train.run(run, recipe(dense={"weight": 1.0, "cf": True}), RUNTIME)
+    old = GenerativeModel.load(run / "model", device=torch.device("cpu"))
+    assert not list(old.bridge.soft.parameters())
+    new = pl.DataFrame({"item_id": ["n0"], "title": [""], "text": [""]})
+    facts = {"generation": 1, "root": old.facts["index_digest"]}
+    codes = np.vstack([small_index.codes, [5, 3]]).astype(np.int32)
+    with artifacts.writing(tmp_path / "1", "index", facts=facts) as partial:
+        ItemIndex(codes, (6, 4), {}, shared=True).save(partial)
+        Catalog(pl.concat([old.catalog.table, new])).save(partial)
+    grown = with_generation(old, tmp_path / "1")
+    asked = grown.bridge.log_probabilities([HISTORY])
+    assert np.flatnonzero(asked[0].isnan()).tolist() == [NEW, 24]
+    assert len(HybridRanker(grown).rank([HISTORY], 25)[0].items) == 25

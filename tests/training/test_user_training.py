@@ -217,5 +217,8 @@ def test_what_cannot_be_learned_is_refused():
         train_users(model, from_lists([]), from_lists([]), everything, FAST)
     with torch.no_grad():
         model.answer.weight.fill_(float("nan"))
-    with pytest.raises(ConfigError, match=r"epoch 1; lower molar.learning_rate \(now 0.01\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"epoch 1, and weights that are no numbers; lower molar.learning_rate \(now 0.01\)",
+    ):
         train_users(model, from_lists(circle()), from_lists([]), everything, FAST)

@@ -1,5 +1,6 @@
 """What a recipe with tasks trains on: plan, loss and figures, ready for the trainer."""
 
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec import artifacts
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -197,7 +199,8 @@ def _written(
         )
 
     # The writer's answer depends on all of these.
-    key = f"{name}@{settings.writer_revision or 'local'}, {settings.writer_tokens} tokens"
+    weights = _digest(Path(name)) if Path(name).is_dir() else settings.writer_revision
+    key = f"{name}@{weights}, {settings.writer_tokens} tokens, {runtime.torch_dtype()}"
     wanted: Iterable[int] = ()
     read: list[list[int]] = []
     sequences, held_out = histories
@@ -207,6 +210,13 @@ def _written(
     if "preference" in tasks:
         read = [whole_history(each[row], most) for each in histories for row in range(len(each))]
     return WrittenTexts(items, templates, CachedWriter(key, make, texts_file), wanted, read)
+
+
+def _digest(folder: Path) -> str:
+    """Return what tells the files of a local model from those of another one."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    told = "".join(f"{path.name} {artifacts.sha256_of(path)}\n" for path in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _tell(plan: MixturePlan) -> None:

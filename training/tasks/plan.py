@@ -194,6 +194,12 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
 
     def _check(self) -> None:
         empty = [task for task in self.tasks if not self.sequences[task]]
+        unasked = [task for task in empty if not self.left_out[task]]
+        if unasked:
+            raise ConfigError(
+                f"train.tasks gives {', '.join(unasked)} so small a weight that not one example is "
+                "drawn; raise it, raise train.epochs, or leave it out."
+            )
         if empty:
             raise ConfigError(
                 f"train.tasks names {', '.join(empty)}, of which no example can be made: the items "

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig
 
-from genrec.model.language_model import load_pretrained
+from genrec.errors import ConfigError
+from genrec.model.language_model import context_length, load_pretrained
 from genrec.model.prompts import pad_left, start_token
 from genrec.runtime import Runtime
 
@@ -40,6 +41,7 @@ class TransformersWriter:
 
     Raises:
         DependencyError: When the model can be reached neither locally nor on the hub.
+        ConfigError: When a prompt and its answer are longer than the model reads.
     """
 
     def __init__(
@@ -54,10 +56,15 @@ class TransformersWriter:
         self._batch_size = batch_size
         loaded: Any
         loaded, self._tokenizer = load_pretrained(
-            model, revision=revision, dtype=runtime.torch_dtype(), quiet=runtime.quiet
+            model,
+            revision=revision,
+            dtype=runtime.torch_dtype(),
+            key="train.text_writer",
+            quiet=runtime.quiet,
         )
         self._model = loaded
         self._model.to(runtime.torch_device()).eval()
+        self._context = context_length(loaded)
         ends = {self._tokenizer.eos_token_id, *_ids(self._model.generation_config.eos_token_id)}
         # Whatever the model brings along, nothing is sampled.
         self._settings = GenerationConfig(
@@ -94,6 +101,17 @@ class TransformersWriter:
         return [" ".join(answer.split()) for answer in answers]
 
     def _encode(self, prompt: str) -> list[int]:
+        tokens = self._tokens(prompt)
+        most = int(self._settings.max_new_tokens)
+        if self._context is not None and len(tokens) + most > self._context:
+            raise ConfigError(
+                f"a prompt for the text writer has {len(tokens)} tokens and its answer up to "
+                f"{most}, but the model reads {self._context}; lower train.task_texts.most_words "
+                "or train.max_history, or choose another train.text_writer."
+            )
+        return tokens
+
+    def _tokens(self, prompt: str) -> list[int]:
         if self._tokenizer.chat_template is None:
             tokens = self._tokenizer.encode(prompt + "\n", add_special_tokens=False)
             return [start_token(self._tokenizer), *tokens]

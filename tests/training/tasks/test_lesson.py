@@ -224,6 +224,16 @@ def test_texts_come_from_a_language_model_when_one_is_named(tmp_path, model_fold
     before = (run / "written_texts.jsonl").stat().st_mtime_ns
     train.run(run, recipe, RUNTIME)
     assert (run / "written_texts.jsonl").stat().st_mtime_ns == before
+    # Another model under the same name writes anew.
+    letter_model(other := tmp_path / "other")
+    own = recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"text_writer": str(other)})}
+    )
+    train.run(run, own, RUNTIME)
+    written = (run / "written_texts.jsonl").read_text().count("\n")
+    (other / "generation_config.json").write_text("{}")
+    train.run(run, own, RUNTIME)
+    assert (run / "written_texts.jsonl").read_text().count("\n") > written
 
 
 TASK = {"name": "next_item"}

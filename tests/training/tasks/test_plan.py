@@ -236,3 +236,8 @@ def test_validation_examples_use_the_first_template_and_the_held_out_item():
     [(_, stream), *_] = examples.examples("stream")
     assert stream.tokens.tolist()[-2:] == codes(int(histories.target[0]))
     assert len(stream.tokens) == 1 + 4 * 2
+
+
+def test_a_task_of_which_nothing_is_drawn_is_named_as_such():
+    with pytest.raises(ConfigError, match="gives search so small a weight that not one"):
+        plan(weights={"next_item": 1.0, "search": 1e-4})

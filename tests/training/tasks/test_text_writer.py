@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from genrec.errors import DependencyError
+from genrec.errors import ConfigError, DependencyError
 from genrec.model.template_file import load_templates
 from genrec.runtime import Runtime
 from genrec.training.tasks.customer_texts import WrittenTexts
@@ -106,5 +106,12 @@ def test_a_local_model_writes_greedily_and_as_one_line(tmp_path):
 
 
 def test_a_writer_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DependencyError, match="cannot be loaded"):
+    with pytest.raises(DependencyError, match="train.text_writer"):
         TransformersWriter(str(tmp_path), runtime=RUNTIME)
+
+
+def test_a_prompt_longer_than_the_writer_reads_is_refused(tmp_path):
+    folder = letter_model(tmp_path / "lm", context=20)
+    writer = TransformersWriter(str(folder), runtime=RUNTIME, most_tokens=5)
+    with pytest.raises(ConfigError, match="has 18 tokens and its answer up to 5, but .* reads 20"):
+        writer.write(["16 letters long."])
