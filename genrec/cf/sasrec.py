@@ -181,18 +181,21 @@ class SasRec(nn.Module):
         items = self.item_vectors.weight[: self.items]
         return states.to(precision) @ items.to(precision).T
 
-    def pad(self, histories: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
+    def pad(
+        self, histories: Sequence[NDArray[np.int32]], most: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Put the start row before each history, cut to the newest items, and pad at the end.
 
         Padding is never read: a position sees only those before it.
 
         Args:
             histories: Catalogue rows, oldest first; any may be empty.
+            most: Items of a history that are kept; None takes those that are read.
 
         Returns:
             Rows int64[B, L] and the number of real positions in each, int64[B], at least 1.
         """
-        cut = [history[-self.max_history :] for history in histories]
+        cut = [history[-(most or self.max_history) :] for history in histories]
         lengths = np.asarray([len(history) + 1 for history in cut], dtype=np.int64)
         rows = np.zeros((len(cut), lengths.max()), dtype=np.int64)
         rows[:, 0] = self.items

@@ -40,7 +40,7 @@ def train(
     epoch and nothing else.
 
     Args:
-        sequences: Training items per user, oldest first; the newest ``max_history`` are learned.
+        sequences: Training items per user, oldest first; the newest ``max_history`` and one more are learned.
         validation: Histories with targets; may be empty, then the last epoch is kept.
         schedule: How long and how fast.
         build: Makes the untrained network; called once, after seeding.
@@ -66,7 +66,9 @@ def train(
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         torch.manual_seed(schedule.seed)
         network = build().to(device)
-        newest = [sequences[i][-network.max_history :] for i in range(len(sequences))]
+        # One more than is read: the last one is only guessed, after as many as in serving.
+        most = network.max_history + 1
+        newest = [sequences[i][-most:] for i in range(len(sequences))]
         trainer = _Training(network, newest, schedule, extra_loss, label, precision)
         lengths = np.asarray([len(sequence) for sequence in newest])
         trainer.run(lengths, validation, checkpoint, quiet)
@@ -97,7 +99,7 @@ class _Training(EpochTraining[Epoch]):
 
     def _step(self, places: NDArray[np.int64]) -> dict[str, float]:
         sequences = [self.newest[place] for place in places]
-        rows, lengths = self.network.pad(sequences)
+        rows, lengths = self.network.pad(sequences, self.network.max_history + 1)
         # The state at position i predicts item i; the last state has nothing to predict.
         where = torch.arange(rows.shape[1] - 1, device=rows.device)
         real = where < (lengths - 1)[:, None]

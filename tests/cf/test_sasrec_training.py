@@ -248,3 +248,13 @@ def test_nothing_to_learn_from_is_an_error():
 def test_first_of_equal_epochs_is_best():
     log = [Epoch(i + 1, 1.0, 0.0, score, 0.0) for i, score in enumerate([0.0, 0.0])]
     assert best_epoch(log) == 1
+
+
+def test_every_position_that_is_read_is_trained():
+    """A history of all that is read and the start row before it, as in serving."""
+    longer = from_lists([np.arange(12, dtype=np.int32)])
+    torch.manual_seed(1)
+    start = build().positions.weight.detach()
+    network, _ = train(longer, NONE, schedule(epochs=1, seed=1, weight_decay=0.0), build)
+    assert len(start) == network.max_history + 1 < 12
+    assert (network.positions.weight != start).any(1).all()

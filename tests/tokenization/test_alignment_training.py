@@ -80,7 +80,7 @@ def test_a_step_has_the_gradient_of_both_losses_together():
     trainer._step(np.arange(4))
 
     network.zero_grad()
-    rows, lengths = network.pad(sequences)
+    rows, lengths = network.pad(sequences, network.max_history + 1)
     real = torch.arange(rows.shape[1] - 1) < (lengths - 1)[:, None]
     states = SasRec.forward(network, rows[:, :-1], lengths - 1)[real]
     loss = functional.cross_entropy(network.scores(states), rows[:, 1:][real])
