@@ -204,26 +204,6 @@ def _check_types(manifest: Manifest) -> None:
         raise TypeError(f"{wrong[0]} is not of the kind that a manifest holds")
 
 
-def require_input(folder: Path, name: str, source: Path) -> None:
-    """Refuse a folder that was made from another one than lies there now.
-
-    Args:
-        folder: A finished folder.
-        name: Name of the input in its manifest, such as ``dataset``.
-        source: The finished folder that it should be made from.
-
-    Raises:
-        ArtifactError: When it is not; it has both digests.
-    """
-    made_from = read_manifest(folder).inputs.get(name, {}).get("digest")
-    digest = read_manifest(source).digest
-    if made_from != digest:
-        raise ArtifactError(
-            f"{folder} was made from {name} {str(made_from)[:12]}, but {source} is {digest[:12]}; "
-            f"run the stage that writes {folder.name} again."
-        )
-
-
 def verify(folder: Path, kind: str | None = None) -> Manifest:
     """Check a finished folder against its manifest, file by file, and return the manifest.
 

@@ -38,6 +38,9 @@ from genrec.training.user_training import UserSchedule, newest_items, train_user
 
 logger = logging.getLogger(__name__)
 
+# What writes the vectors that items can be read as.
+_VERBS = {"text": "embed", "image": "image", "item_model": "items"}
+
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """Train Molar's user-side model and write ``molar``.
@@ -125,16 +128,10 @@ def item_vectors(run_folder: Path, section: MolarConfig, items: int) -> NDArray[
         ArtifactError: When a folder is missing, damaged, of another dataset, or holds no vectors.
         DataError: When not one item has a vector.
     """
-    dataset = artifacts.read_manifest(run_folder / "dataset").digest
     tables = {}
     for name in section.vectors_read:
         folder = run_folder / name
-        made_from = artifacts.verify(folder, name).inputs.get("dataset", {}).get("digest")
-        if made_from != dataset:
-            raise ArtifactError(
-                f"{folder} was made from dataset {str(made_from)[:12]}, the run's dataset is "
-                f"{dataset[:12]}; run the stage that writes it again."
-            )
+        artifacts.require_made_from(folder, name, run_folder / "dataset", _VERBS[name])
         if not (folder / "vectors.safetensors").is_file():
             raise ArtifactError(
                 f"{folder} holds no vectors: image.method was none. Name a method and run `genrec "
@@ -201,13 +198,7 @@ def build(section: MolarConfig, items: NDArray[np.float32], runtime: Runtime) ->
 def _cf_model(run_folder: Path, recipe: Recipe, runtime: Runtime) -> SasRecRanker | GraphRanker:
     """Return the collaborative model that the recipe names, checked."""
     folder = run_folder / "cf"
-    made_from = artifacts.verify(folder, "cf").inputs.get("dataset", {}).get("digest")
-    dataset = artifacts.read_manifest(run_folder / "dataset").digest
-    if made_from != dataset:
-        raise ArtifactError(
-            f"{folder} was made from dataset {str(made_from)[:12]}, the run's dataset is "
-            f"{dataset[:12]}; run `genrec cf {run_folder}` again."
-        )
+    artifacts.require_made_from(folder, "cf", run_folder / "dataset", "cf")
     model: Any = load(folder, recipe.cf.vectors, runtime.torch_device())
     assert isinstance(model, SasRecRanker | GraphRanker)
     return model

@@ -40,7 +40,7 @@ def train(
     epoch and nothing else.
 
     Args:
-        sequences: Training items per user, oldest first; the newest ``max_history`` and one more are learned.
+        sequences: Training items per user, oldest first; ``max_history`` and one more are learned.
         validation: Histories with targets; may be empty, then the last epoch is kept.
         schedule: How long and how fast.
         build: Makes the untrained network; called once, after seeding.

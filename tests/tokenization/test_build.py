@@ -94,7 +94,7 @@ def test_only_the_vectors_named_are_read(run_folder, vectors, unread):
 def test_vectors_of_another_dataset_are_refused(run_folder):
     write_dataset(run_folder / "dataset", [""] * (N + 1))
     with pytest.raises(
-        ArtifactError, match="text was made from dataset .* run the stage that writes text"
+        ArtifactError, match="text was made from dataset .* run `genrec embed` again"
     ):
         build.run(run_folder, recipe(vectors="text"), QUIET)
 
