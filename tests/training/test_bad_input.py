@@ -7,13 +7,17 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from peft import PeftModel
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from genrec import artifacts
 from genrec.data.catalog import Catalog
+from genrec.data.dataset import Dataset
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ArtifactError, ConfigError
 from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import add_codes, load_pretrained
+from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training import lesson, train
 from genrec.training.batches import BatchPlan
 from genrec.training.objectives import Objective
@@ -255,3 +259,26 @@ def test_a_gradient_beside_the_model_that_is_no_number_stops_as_well(run_folder,
     with pytest.raises(ConfigError, match="gradient beside the model is nan at step 3") as caught:
         train.run(run_folder, recipe(max_steps=4, evaluations=1, dense=dense), RUNTIME)
     assert "lower train.learning_rate (now 0.01)" in str(caught.value)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_comes_back_from_its_folder_as_it_was_trained(run_folder, tmp_path, tied):
+    """The adapter on its base and the merged folder say the same, whether the head is tied or not."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, tie_word_embeddings=tied, pad_token_id=0, bos_token_id=1,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "lm")
+    save_tokenizer(tmp_path / "lm", bos_token="<start>", pad_token="<pad>")
+    settings = recipe(language_model=str(tmp_path / "lm"), **SHORT)
+    folder = train.run(run_folder, settings, RUNTIME)
+    base, tokenizer = load_pretrained(str(tmp_path / "lm"), revision=None, dtype=torch.float32)
+    titles = Dataset.load(run_folder / "dataset").catalog.titles
+    add_codes(base, tokenizer, ItemIndex.load(run_folder / "index"), titles, seed=0)
+    adapted = PeftModel.from_pretrained(base, folder / "adapter").eval()
+    merged = GenerativeModel.load(folder, device=torch.device("cpu")).language_model
+    tokens = torch.arange(len(tokenizer))[None]
+    with torch.no_grad():
+        want = adapted(tokens).logits
+        torch.testing.assert_close(merged(tokens).logits, want, atol=1e-5, rtol=1e-5)

@@ -82,8 +82,9 @@ def test_code_head_is_a_slice_of_the_full_head(tied):
             )
 
 
-def test_round_trip_through_a_folder(tmp_path):
-    wrapped, _, _ = trained(True)
+@pytest.mark.parametrize("tied", [True, False])
+def test_round_trip_through_a_folder(tied, tmp_path):
+    wrapped, _, _ = trained(tied)
     tokens = torch.arange(7).unsqueeze(0)
     with torch.no_grad():
         want = wrapped(input_ids=tokens).logits
