@@ -10,6 +10,11 @@ too, and has a share s in what vectors say:
 
     log p(item | vectors) = (1 - s) * log p(item | user vector) + s * log p(item | collaborative)
 
+Of an item without training events it knows nothing; what it says of known items tells what it would
+say. The second logarithm is there the line through those of known items over the first ones, fitted
+for each request by least squares. To take the first in its place would favour such items: where two
+models disagree, the sum is below the better of both, and they would disagree on known items alone.
+
 An item without training events has a vector only by what it resembles, and was no right answer to
 anybody. ``new_item_weight`` counts it as so many items here as in the beam: its probability by
 vectors is multiplied before they add up to one.
@@ -42,8 +47,8 @@ class Candidates:
         items: int32[m], catalogue rows, none twice.
         generative: float32[m], log-probability of the codes; minus infinity never occurs.
         dense: float32[m], log-probability by the user vector.
-        cf: float32[m], log-probability by the collaborative model; ``dense`` once more where it
-            is not there or does not know the item.
+        cf: float32[m], log-probability by the collaborative model, estimated where it does not
+            know the item; ``dense`` once more where there is no such model.
         boosts: float32[m], what the request adds to all.
     """
 
@@ -204,8 +209,7 @@ class HybridRanker(GenerativeRanker):
         if requests.histories is None or bridge is None or not self._asks_cf:
             return dense
         found = bridge.log_probabilities([requests.histories[number] for number in numbers])
-        found = found.to(dense.device)
-        return torch.where(found.isnan(), dense, found)
+        return estimated(found.to(dense.device), dense)
 
     def _wanted(self, vectors: Tensor, rules: Sequence[RowRules], width: int) -> BatchWanted:
         """Return the best of the dense side that each request may get."""
@@ -214,6 +218,35 @@ class HybridRanker(GenerativeRanker):
         best, rows = (part.cpu().numpy() for part in allowed.topk(width, dim=1))
         wanted = [own[score > -np.inf] for own, score in zip(rows, best, strict=True)]
         return BatchWanted(self._trie, wanted)
+
+
+def estimated(asked: Tensor, dense: Tensor) -> Tensor:
+    """Fill in what a collaborative model would say of the items that it does not know.
+
+    Args:
+        asked: float32[B, n], log-probabilities; NaN where it knows nothing of an item.
+        dense: float32[B, n], those by the user vector.
+
+    Returns:
+        float32[B, n]: ``asked``, and in place of NaN the line ``a + b * dense``, a and b by least
+        squares over the known items of the row; ``dense`` itself in a row without known items.
+    """
+    unknown = asked.isnan()
+    if not unknown.any():
+        return asked
+    count = (~unknown).sum(1, keepdim=True)
+    means = [
+        each.masked_fill(unknown, 0).sum(1, keepdim=True) / count.clamp(min=1)
+        for each in (dense, asked)
+    ]
+    apart = [
+        (each - mean).masked_fill(unknown, 0)
+        for each, mean in zip((dense, asked), means, strict=True)
+    ]
+    spread = apart[0].square().sum(1, keepdim=True)
+    slope = (apart[0] * apart[1]).sum(1, keepdim=True) / spread.clamp(min=1e-12)
+    line = means[1] + slope * (dense - means[0])
+    return torch.where(unknown, torch.where(count > 0, line, dense), asked)
 
 
 def _candidates(

@@ -8,7 +8,7 @@ import torch
 
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
-from genrec.decoding.hybrid_ranker import HybridRanker, ranker_of
+from genrec.decoding.hybrid_ranker import HybridRanker, estimated, ranker_of
 from genrec.decoding.item_mask import ItemMask
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.rules import Bound, RowRules
@@ -171,7 +171,7 @@ def test_models_without_a_dense_side_and_weights_out_of_range_are_refused():
 
 
 def test_the_collaborative_model_of_a_bridge_has_its_share():
-    """Against the sum worked out from the model's own scores; a later item is not its business."""
+    """Against the sum worked out from the model's own scores; a later item lies on their line."""
     model = both("llama", weight=0.6)
     torch.manual_seed(3)
     network = SasRec(ITEMS, dimensions=8, layers=1, heads=1, max_history=20).eval()
@@ -191,7 +191,11 @@ def test_the_collaborative_model_of_a_bridge_has_its_share():
     parts = alone.both_sides([history], ITEMS, [RowRules(excluded=history)])[0]
     with torch.inference_mode():
         own = network.scores(network.last_states([history])).log_softmax(1)[0].numpy()
-    told = np.where(parts.items == 7, parts.dense, own[parts.items])
+    # The line through all known items, those of the history among them.
+    everything = alone.both_sides([history], ITEMS, [RowRules()])[0]
+    known = everything.items != 7
+    slope, start = np.polyfit(everything.dense[known], own[everything.items[known]], 1)
+    told = np.where(parts.items == 7, start + slope * parts.dense, own[parts.items])
     total = 0.4 * parts.generative + 0.6 * (0.5 * parts.dense + 0.5 * told)
     assert ranking.items.tolist() == parts.items[np.argsort(-total)].tolist()
     np.testing.assert_allclose(ranking.scores, np.sort(total)[::-1], atol=1e-4)
@@ -200,3 +204,23 @@ def test_the_collaborative_model_of_a_bridge_has_its_share():
     assert shares == pytest.approx({"codes": 0.4, "vectors": 0.3, "collaborative": 0.3})
     summed = sum(share * found[name] for name, share in shares.items())
     np.testing.assert_allclose(summed[parts.items], total, atol=1e-4)
+
+
+def test_what_is_not_known_lies_on_the_line_of_what_is():
+    generator = np.random.default_rng(0)
+    dense = generator.normal(-8, 2, (5, 30))
+    asked = dense * 0.7 - 2 + generator.normal(0, 1, (5, 30))
+    asked[0, :4] = np.nan
+    asked[1, 2:28] = np.nan
+    asked[2] = np.nan
+    asked[3, 1:] = np.nan
+    found = estimated(torch.tensor(asked), torch.tensor(dense)).numpy()
+    for row in (0, 1):
+        known = ~np.isnan(asked[row])
+        np.testing.assert_array_equal(found[row][known], asked[row][known])
+        slope, start = np.polyfit(dense[row][known], asked[row][known], 1)
+        np.testing.assert_allclose(found[row][~known], start + slope * dense[row][~known])
+    np.testing.assert_array_equal(found[2], dense[2])
+    # One point has no slope: all others are as likely as that one.
+    np.testing.assert_allclose(found[3], asked[3, 0])
+    np.testing.assert_array_equal(found[4], asked[4])
