@@ -40,7 +40,6 @@ def lcrec(folder, **changes):
     tiny = {
         "language_model": str(folder), "max_steps": 8, "batch_tokens": 800, "evaluations": 2,
         "validation_users": 8, "task_examples": 6, "max_history": 4,
-        "new_rows": "titles",  # the index of this world has no codebooks
     }  # fmt: skip
     return Recipe(train={**body, **tiny, **changes})
 
