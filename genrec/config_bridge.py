@@ -24,6 +24,20 @@ class AlignConfig(Section):
     learning_rate: float = setting(1e-3, "Step size of Adam.", gt=0)
 
 
+class QuestionConfig(Section):
+    """The words of the question which of some titles comes next; say what your users do."""
+
+    before_user: str = setting("This customer: ", "Before the user's soft token.")
+    before_history: str = setting(
+        "\nThey chose, oldest first: ", "Before the titles of the history."
+    )
+    before_candidates: str = setting(
+        "\nThey choose one of these next: ", "Before the titles to choose from."
+    )
+    after: str = setting("\nIt is: ", "Before the answer.")
+    between: str = setting("; ", "Between two titles.")
+
+
 class BridgeConfig(Section):
     """Soft tokens: vectors of items and users that the language model reads beside the codes."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genrec.config_bridge import BridgeConfig
+from genrec.config_bridge import BridgeConfig, QuestionConfig
 from genrec.config_dense import DenseConfig
 from genrec.config_lora import LoraConfig
 from genrec.config_reinforcement import ReinforcementConfig
@@ -75,6 +75,9 @@ class TrainConfig(Section):
     scratch: ScratchConfig = setting(ScratchConfig(), "The small model, when none is named.")
     dense: DenseConfig = setting(DenseConfig(), "A user vector that scores all items.")
     bridge: BridgeConfig = setting(BridgeConfig(), "Vectors read beside the codes (A-LLMRec).")
+    question: QuestionConfig = setting(
+        QuestionConfig(), "Words of the question of train.bridge.candidates."
+    )
     epochs: float = setting(20, "Most passes over the training users.", "epochs", gt=0)
     max_steps: Annotated[int, Field(ge=1)] | Literal[-1] = setting(
         -1, "Most optimizer steps; -1 leaves it to epochs.", "steps"

@@ -49,13 +49,20 @@ class RecipeLoader(yaml.SafeLoader):
 
 
 class RecipeDumper(yaml.SafeDumper):
-    """Writes what ``RecipeLoader`` reads: text that looks like a number gets quotes."""
+    """Writes what ``RecipeLoader`` reads: text that looks like a number gets quotes.
+
+    Text with line breaks stays on one line, so that a key is a line.
+    """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any value of a recipe
         """Write equal lists twice instead of pointing from one to the other."""
         return True
+
+
+def _represent_text(dumper: RecipeDumper, text: str) -> ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if "\n" in text else None)
 
 
 def _construct_integer(loader: RecipeLoader, node: ScalarNode) -> int:
@@ -65,6 +72,7 @@ def _construct_integer(loader: RecipeLoader, node: ScalarNode) -> int:
 for _tag, _pattern, _first in _RULES:
     RecipeLoader.add_implicit_resolver(_tag, _pattern, _first)
     RecipeDumper.add_implicit_resolver(_tag, _pattern, _first)
+RecipeDumper.add_representer(str, _represent_text)
 RecipeLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 
 

@@ -141,9 +141,10 @@ def with_question(
             "train.language_model, train.form: instruction and train.bridge.items or user; set "
             "these, or train.bridge.candidates: 0."
         )
-    question = CandidateQuestion.build(
-        model.tokenizer, model.catalog, model.bridge, QuestionTexts()
-    ).within(context_length(model.language_model), section.candidate_items)
+    texts = QuestionTexts(**config.question.model_dump())
+    question = CandidateQuestion.build(model.tokenizer, model.catalog, model.bridge, texts).within(
+        context_length(model.language_model), section.candidate_items
+    )
     model.facts["question"] = {**question.to_dict(), "candidates": section.candidate_items}
     return CandidateObjective(
         objective, question, section.candidates, section.candidate_items, config.batch_tokens, seed

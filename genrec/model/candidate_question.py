@@ -31,11 +31,11 @@ class QuestionTexts:
         between: Between two titles.
     """
 
-    before_user: str = "This customer: "
-    before_history: str = "\nThey chose, oldest first: "
-    before_candidates: str = "\nThey choose one of these next: "
-    after: str = "\nIt is: "
-    between: str = "; "
+    before_user: str
+    before_history: str
+    before_candidates: str
+    after: str
+    between: str
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The question about titles: its words, its loss and its answers, against transformers' own."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from genrec.config import Recipe
+from genrec.config_bridge import QuestionConfig
 from genrec.data.catalog import Catalog
 from genrec.data.sample import sample
 from genrec.decoding.candidate_chooser import CandidateChooser, title_scores
@@ -26,6 +28,7 @@ from tests.training.bridged_run import user_model, write_run
 from tests.training.world import SCRATCH, tiny_language_model, total_loss
 
 CPU = torch.device("cpu")
+TEXTS = QuestionTexts(**QuestionConfig().model_dump())
 RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)
 
 
@@ -84,7 +87,7 @@ def test_the_prompt_is_the_papers(model):
         return [*words(f"thing number {row}"), int(bridge.soft.ids("items", np.asarray(row)))]
 
     states = bridge.user_states([np.asarray([3, 4], dtype=np.int32)], on_the_way=False)
-    texts = QuestionTexts()
+    texts = TEXTS
     assert prompt.tolist() == [
         model.tokenizer.bos_token_id,
         *words(texts.before_user), bridge.soft.register("users", states[0])[0],
@@ -254,9 +257,7 @@ def test_clear_errors(tmp_path, cycle_dataset, small_index, model):
 
 
 def test_fewer_items_are_read_where_a_model_reads_little(model):
-    question = CandidateQuestion.build(
-        model.tokenizer, model.catalog, model.bridge, QuestionTexts()
-    )
+    question = CandidateQuestion.build(model.tokenizer, model.catalog, model.bridge, TEXTS)
     assert question.within(None, 4) is question
     longest = max(map(len, question.titles))
     histories = [np.arange(12, dtype=np.int32)]
@@ -274,6 +275,22 @@ def test_fewer_items_are_read_where_a_model_reads_little(model):
 def test_titles_do_not_speak_the_language_of_the_codes(model):
     title = f"thing <a_1> {model.tokenizer.bos_token} number"
     table = model.catalog.table.with_columns(title=pl.lit(title))
-    asked = CandidateQuestion.build(model.tokenizer, Catalog(table), model.bridge, QuestionTexts())
+    asked = CandidateQuestion.build(model.tokenizer, Catalog(table), model.bridge, TEXTS)
     words = model.tokenizer.encode("thing number", add_special_tokens=False)
     assert asked.titles[0].tolist() == words
+
+
+def test_the_words_are_those_of_the_recipe_and_stay_in_the_folder(
+    tmp_path, module_dataset, module_index
+):
+    settings = recipe(tmp_path, module_index, max_steps=1)
+    with_an_end(tmp_path)
+    asked = settings.train.question.model_copy(update={"before_history": "thing number "})
+    settings = Recipe(train=settings.train.model_copy(update={"question": asked}))
+    made = write_run(tmp_path / "run", module_dataset, module_index)
+    folder = train.run(made, settings, RUNTIME)
+    question = CandidateChooser(GenerativeModel.load(folder, device=CPU)).question
+    assert question.texts == replace(TEXTS, before_history="thing number ")
+    words = question.parts["before_history"].tolist()
+    [prompt] = question.prompts([np.asarray([3], np.int32)], [np.asarray([9], np.int32)])
+    assert words in [prompt[place : place + len(words)].tolist() for place in range(len(prompt))]
