@@ -5,7 +5,7 @@ at a time: beginning with the defaults, every value of a key is tried, and the o
 validation NDCG@10 is kept for the keys after it; rounds go on until one changes nothing. DATA is
 what ``data.path`` takes, or ``store`` for the embedded store. Rows go to
 ``results/tune_sasrec.json`` and ``.md`` as they are measured, so a search that was stopped goes on,
-within a training even.
+within a training even. ``--keys dimensions dropout`` searches these alone.
 """
 
 import argparse
@@ -98,13 +98,16 @@ def tune(name: str, source: str, options: argparse.Namespace) -> Setting:
             if all(row.get(key) == value for key, value in wanted.items()):
                 return float(row["validation_ndcg@10"])
         others = "".join(f" --set {each}" for each in options.set)
+        if options.keys:
+            others += f" --keys {' '.join(options.keys)}"
         command = f"python benchmarks/{NAME}.py {name}=DATA --model {options.model}{others}"
         known = stamp(command, recipe.seed)
         row = measured(dataset, recipe_of(name, source, options, setting), run_folder, wanted)
         _keep(options, {**row, **known})
         return float(row["validation_ndcg@10"])
 
-    best = search(start, axes, measure)
+    searched = {key: values for key, values in axes.items() if key in (options.keys or axes)}
+    best = search(start, searched, measure)
     _mark(options, mine, start, best)
     return best
 
@@ -122,7 +125,7 @@ def search(
     known: dict[tuple[Any, ...], float] = {}
 
     def score(setting: Setting) -> float:
-        place = tuple(setting[key] for key in axes)
+        place = tuple(setting.values())
         if place not in known:
             known[place] = measure(setting)
         return known[place]
@@ -280,6 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     add("data", nargs="+", type=_named, metavar="NAME=DATA", help="data sets; DATA may be store")
     add("--model", choices=list(LABELS), default="sasrec", help="which of the two to tune")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="other keys of the recipe")
+    every = dict.fromkeys(key for axes in AXES.values() for key in axes)
+    add("--keys", nargs="+", choices=list(every), metavar="KEY", help=f"of {', '.join(every)}")
     add("--runs", type=Path, default=ROOT / "runs" / "tune", help="folder for run folders")
     add("--results", type=Path, default=RESULTS, help="folder of the results files")
     return parser

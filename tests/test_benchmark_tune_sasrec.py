@@ -84,3 +84,13 @@ def test_a_data_set_needs_a_name(capsys):
     with pytest.raises(SystemExit):
         tune_sasrec.main(["data/shop"])
     assert "is not NAME=DATA" in capsys.readouterr().err
+
+
+def test_only_the_keys_that_are_named_are_searched(tmp_path, monkeypatch):
+    axes = {"dropout": (0.2, 0.5), "dimensions": (8, 64), "layers": (1, 2)}
+    monkeypatch.setattr(tune_sasrec, "AXES", {"sasrec": axes})
+    assert tune_sasrec.main(command(tmp_path, "--keys", "dimensions")) == 0
+    body = json.loads((tmp_path / "tune_sasrec.json").read_text())
+    tried = [(row["dropout"], row["layers"], row["dimensions"]) for row in body["rows"]]
+    assert sorted(tried) == [(0.5, 2, 8), (0.5, 2, 64)]
+    assert body["rows"][0]["command"].endswith("--keys dimensions")
