@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.errors import ArtifactError
+from genrec.stages import verb_of
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_NUMBER = 1
@@ -223,14 +224,13 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
     return manifest
 
 
-def require_made_from(folder: Path, kind: str, source: Path, verb: str) -> Manifest:
+def require_made_from(folder: Path, kind: str, source: Path) -> Manifest:
     """Check a finished folder, and that it was made from the source that a run holds now.
 
     Args:
         folder: The folder to check.
-        kind: What it has to hold.
+        kind: What it has to hold: the name of a folder that a stage writes.
         source: The folder it has to be made from; its name is that of the input.
-        verb: What makes the folder, for the message.
 
     Raises:
         ArtifactError: When it is missing or damaged, or made from other content.
@@ -241,6 +241,6 @@ def require_made_from(folder: Path, kind: str, source: Path, verb: str) -> Manif
     if found != expected:
         raise ArtifactError(
             f"{folder} was made from {source.name} {str(found)[:12]}, the run's {source.name} is "
-            f"{expected[:12]}; run `genrec {verb}` again, or `genrec run`."
+            f"{expected[:12]}; run `genrec {verb_of(kind)}` again, or `genrec run`."
         )
     return manifest

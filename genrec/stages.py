@@ -132,3 +132,11 @@ def stage_of(verb: str) -> Stage:
         if stage.verb == verb:
             return stage
     raise KeyError(verb)
+
+
+def verb_of(folder: str) -> str:
+    """Return the verb that writes a folder of the run; ``KeyError`` when there is none."""
+    for stage in STAGES:
+        if stage.folder == folder:
+            return stage.verb
+    raise KeyError(folder)

@@ -220,9 +220,9 @@ def _inputs(run_folder: Path, section: RecommendConfig) -> dict[str, Path]:
         inputs["model"] = run_folder / "model"
     if "molar" in section.models:
         inputs["molar"] = run_folder / "molar"
-    for name, verb in (("cf", "cf"), ("model", "train"), ("molar", "molar")):
-        if name in inputs:
-            artifacts.require_made_from(inputs[name], name, inputs["dataset"], verb)
+    for name, folder in inputs.items():
+        if name != "dataset":
+            artifacts.require_made_from(folder, name, inputs["dataset"])
     return inputs
 
 

@@ -15,6 +15,7 @@ from genrec.recipe_file import builtin_names, load_recipe
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training import train
 from tests.model.words import letter_model
+from tests.stopping import stop_at
 from tests.tiny_run import TINY, invoke
 
 NAMES = builtin_names()
@@ -63,15 +64,7 @@ def test_resumed_equals_uninterrupted(name, trained, tmp_path, monkeypatch):
     straight = trained(name)
     stopped = shutil.copytree(straight, tmp_path / name)
     shutil.rmtree(stopped / "model")
-    measure, calls = train.validate, []
-
-    def stopping(*arguments, **settings):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*arguments, **settings)
-
-    monkeypatch.setattr(train, "validate", stopping)
+    calls = stop_at(monkeypatch, train, "validate", 2)
     assert invoke("train", stopped, "-q").exit_code != 0
     assert not (stopped / "model").exists()
     assert list((stopped / "model.checkpoint").glob("checkpoint-*/trainer_state.json"))
@@ -114,15 +107,7 @@ def test_molar_resumed_equals_uninterrupted(trained, tmp_path, monkeypatch):
     straight = shutil.copytree(trained("molar"), tmp_path / "straight")
     stopped = shutil.copytree(straight, tmp_path / "stopped")
     assert invoke("molar", straight, "-q", *sets).exit_code == 0
-    measure, calls = epoch_training.validate, []
-
-    def stopping(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*arguments)
-
-    monkeypatch.setattr(epoch_training, "validate", stopping)
+    calls = stop_at(monkeypatch, epoch_training, "validate", 2)
     assert invoke("molar", stopped, "-q", *sets).exit_code != 0
     assert not (stopped / "molar").exists()
     assert invoke("molar", stopped, "-q", *sets).exit_code == 0

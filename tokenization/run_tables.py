@@ -23,7 +23,6 @@ from genrec.tokenization.indexer import ItemTables
 
 # Folder of the run and name of the table in it.
 _TABLES = {"cf": "items", "text": "vectors", "image": "vectors"}
-_VERBS = {"cf": "cf", "text": "embed", "image": "image"}
 
 
 def read_vectors(run_folder: Path, section: IndexConfig, items: int) -> dict[str, EmbeddingTable]:
@@ -37,7 +36,7 @@ def read_vectors(run_folder: Path, section: IndexConfig, items: int) -> dict[str
 
 def _table(run_folder: Path, name: str, items: int) -> EmbeddingTable:
     folder = run_folder / name
-    artifacts.require_made_from(folder, name, run_folder / "dataset", _VERBS[name])
+    artifacts.require_made_from(folder, name, run_folder / "dataset")
     table = EmbeddingTable.load(folder, _TABLES[name])
     if len(table) != items:
         raise ArtifactError(

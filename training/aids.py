@@ -116,7 +116,7 @@ def read_aids(
     model, device = learner.model, runtime.torch_device()
     teacher = None
     if config.teacher_weight or config.dense.taught:
-        artifacts.require_made_from(inputs["cf"], "cf", inputs["dataset"], "cf")
+        artifacts.require_made_from(inputs["cf"], "cf", inputs["dataset"])
         teacher = load_teacher(inputs["cf"], config.teacher, model.index, runtime)
         if teacher.max_history < model.prompts.max_history:
             raise ConfigError(

@@ -26,10 +26,10 @@ from genrec.model.bridge import (
 )
 from genrec.model.language_model import context_length
 from genrec.model.soft_tokens import NAME, LearnedTable, SoftTokens, Source
+from genrec.stages import verb_of
 from genrec.training.dense import DenseLearner
 from genrec.training.learner import Learner
 
-VERBS = {"joint": "align", "cf": "cf", "text": "embed"}
 CHECKPOINT = "soft_tokens.safetensors"
 
 
@@ -68,7 +68,7 @@ def with_bridge(
         return learner
     model = learner.model
     for name in sorted({*config.folders_read, *(("cf",) if asked else ())}):
-        artifacts.require_made_from(inputs[name], name, inputs["dataset"], VERBS[name])
+        artifacts.require_made_from(inputs[name], name, inputs["dataset"])
     users = load_user_model(inputs["cf"], device) if config.user or asked else None
     language_model: Any = model.language_model
     words = language_model.get_input_embeddings().weight.detach()
@@ -128,7 +128,7 @@ def read_item_vectors(
     if len(table) != len(item_counts):
         raise ArtifactError(
             f"{inputs[name]} has vectors of {len(table)} items, the dataset has "
-            f"{len(item_counts)}; run `genrec {VERBS[name]}` again."
+            f"{len(item_counts)}; run `genrec {verb_of(name)}` again."
         )
     vectors = np.array(table.vectors)
     known = item_counts > 0

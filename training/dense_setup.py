@@ -10,7 +10,7 @@ from genrec import artifacts
 from genrec.config_dense import DenseConfig
 from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
-from genrec.training.bridging import VERBS, read_item_vectors
+from genrec.training.bridging import read_item_vectors
 from genrec.training.dense import DenseLearner, DenseTerm
 from genrec.training.post_alignment import PostAlignment
 from genrec.training.teacher import Teacher
@@ -52,9 +52,7 @@ def dense_term(
     vectors = None
     if config.vectors:
         folder = inputs[config.vectors]
-        artifacts.require_made_from(
-            folder, config.vectors, inputs["dataset"], VERBS[config.vectors]
-        )
+        artifacts.require_made_from(folder, config.vectors, inputs["dataset"])
         vectors = read_item_vectors(config.vectors, inputs, model.item_counts)
     language_model: Any = model.language_model
     hidden = int(language_model.get_input_embeddings().weight.shape[1])

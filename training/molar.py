@@ -38,9 +38,6 @@ from genrec.training.user_training import UserSchedule, newest_items, train_user
 
 logger = logging.getLogger(__name__)
 
-# What writes the vectors that items can be read as.
-_VERBS = {"text": "embed", "image": "image", "item_model": "items"}
-
 
 def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """Train Molar's user-side model and write ``molar``.
@@ -131,7 +128,7 @@ def item_vectors(run_folder: Path, section: MolarConfig, items: int) -> NDArray[
     tables = {}
     for name in section.vectors_read:
         folder = run_folder / name
-        artifacts.require_made_from(folder, name, run_folder / "dataset", _VERBS[name])
+        artifacts.require_made_from(folder, name, run_folder / "dataset")
         if not (folder / "vectors.safetensors").is_file():
             raise ArtifactError(
                 f"{folder} holds no vectors: image.method was none. Name a method and run `genrec "
@@ -198,7 +195,7 @@ def build(section: MolarConfig, items: NDArray[np.float32], runtime: Runtime) ->
 def _cf_model(run_folder: Path, recipe: Recipe, runtime: Runtime) -> SasRecRanker | GraphRanker:
     """Return the collaborative model that the recipe names, checked."""
     folder = run_folder / "cf"
-    artifacts.require_made_from(folder, "cf", run_folder / "dataset", "cf")
+    artifacts.require_made_from(folder, "cf", run_folder / "dataset")
     model: Any = load(folder, recipe.cf.vectors, runtime.torch_device())
     assert isinstance(model, SasRecRanker | GraphRanker)
     return model

@@ -37,8 +37,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     runtime.start()
     inputs = {name: run_folder / name for name in ("dataset", "cf", "text")}
     dataset = Dataset.load(inputs["dataset"])
-    for name, verb in (("cf", "cf"), ("text", "embed")):
-        artifacts.require_made_from(inputs[name], name, inputs["dataset"], verb)
+    for name in ("cf", "text"):
+        artifacts.require_made_from(inputs[name], name, inputs["dataset"])
     data = joint_data(
         dataset,
         EmbeddingTable.load(inputs["cf"], "items"),

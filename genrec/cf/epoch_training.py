@@ -197,14 +197,7 @@ class EpochTraining(ABC, Generic[Entry]):
             # The mean of the first epoch's weights, then an exponential average over one epoch.
             self._follow(1 / (step if number == 1 else len(cut)))
         losses = {name: value / int(lengths.sum()) for name, value in totals.items()}
-        finite = all(bool(value.isfinite().all()) for value in self._average.values())
-        if not (finite and np.isfinite(list(losses.values())).all()):
-            told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-            raise ConfigError(
-                f"The training of {self.label} has {told} in epoch {number}"
-                f"{'' if finite else ', and weights that are no numbers'}; lower "
-                f"{self._rate_key} (now {self.schedule.learning_rate})."
-            )
+        self._require_finite(losses, number)
         recall, ndcg = self._validated(validation)
         self.log.append(
             self._entry(
@@ -217,6 +210,18 @@ class EpochTraining(ABC, Generic[Entry]):
         )
         if best_epoch(self.log) == number:
             self._best = _copy(self._average)
+
+    def _require_finite(self, losses: Mapping[str, float], number: int) -> None:
+        """Stop before an epoch that went wrong is validated, kept or written."""
+        finite = all(bool(value.isfinite().all()) for value in self._average.values())
+        if finite and np.isfinite(list(losses.values())).all():
+            return
+        told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise ConfigError(
+            f"The training of {self.label} has {told} in epoch {number}"
+            f"{'' if finite else ', and weights that are no numbers'}; lower {self._rate_key} (now "
+            f"{self.schedule.learning_rate})."
+        )
 
     @torch.no_grad()
     def _follow(self, rate: float) -> None:

@@ -27,6 +27,7 @@ from genrec.serving.engines import load_ranker
 from genrec.training import train
 from genrec.training.batches import IGNORED
 from genrec.training.objectives import Objective
+from tests.stopping import stop_at
 from tests.tiny_run import invoke
 from tests.tiny_run import trained as trained_run
 from tests.training.bridged_run import user_model, write_run
@@ -257,15 +258,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(
     straight = write_run(tmp_path / "straight", cycle_dataset, small_index)
     train.run(straight, settings, RUNTIME)
     stopped = write_run(tmp_path / "stopped", cycle_dataset, small_index)
-    measure, calls = train.validate, []
-
-    def stop_at_the_second(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*arguments)
-
-    monkeypatch.setattr(train, "validate", stop_at_the_second)
+    calls = stop_at(monkeypatch, train, "validate", 2)
     with pytest.raises(KeyboardInterrupt):
         train.run(stopped, settings, RUNTIME)
     assert list((stopped / "model.checkpoint").glob("checkpoint-2/trainer_state.json"))

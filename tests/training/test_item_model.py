@@ -25,6 +25,7 @@ from genrec.training import item_model as stage
 from genrec.training import item_training
 from genrec.training.item_tasks import ItemTexts, item_pieces
 from tests.embeddings.pictures import as_bytes, picture
+from tests.stopping import stop_at
 from tests.training.reading_models import WORDS, causal, seeing
 from tests.training.world import with_other_held_out
 
@@ -199,18 +200,9 @@ def test_a_stopped_tuning_goes_on_to_the_same_vectors(run_folder, models, kind, 
     whole = digests(stage.run(run_folder, settings, CPU))
     assert any("adapter" in name for name in whole)
     shutil.rmtree(run_folder / "item_model")
-    step, calls = item_training._step, []
-
-    def stops(*arguments):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(item_training, "_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            stage.run(run_folder, settings, CPU)
+    stop_at(monkeypatch, item_training, "_step", 5)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(run_folder, settings, CPU)
     assert not (run_folder / "item_model").exists()
     assert digests(stage.run(run_folder, settings, CPU)) == whole
 

@@ -26,6 +26,7 @@ from genrec.model.user_ranker import UserRanker
 from genrec.runtime import Runtime
 from genrec.serving.recommender import Recommender
 from genrec.training import molar as stage
+from tests.stopping import stop_at
 from tests.training.world import with_other_held_out
 
 CPU = Runtime(device="cpu", threads=1, quiet=True, dtype="float32")
@@ -97,15 +98,7 @@ def test_the_stage_reads_what_it_is_told_and_its_folder_serves_alone(run_folder,
 def test_a_killed_training_goes_on_to_the_same_weights(run_folder, monkeypatch):
     whole = weights(stage.run(run_folder, recipe(), CPU))
     shutil.rmtree(run_folder / "molar")
-    validate, calls = epoch_training.validate, []
-
-    def stops(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return validate(*arguments)
-
-    monkeypatch.setattr(epoch_training, "validate", stops)
+    calls = stop_at(monkeypatch, epoch_training, "validate", 2)
     with pytest.raises(KeyboardInterrupt):
         stage.run(run_folder, recipe(), CPU)
     assert (run_folder / "molar.checkpoint").exists()

@@ -17,6 +17,7 @@ from genrec.model.language_model import item_token_table
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training import train
 from genrec.training.aids import check_aids
+from tests.stopping import stop_at
 from tests.training.bridged_run import write_run
 from tests.training.test_bridging import CPU, FORMS, RUNTIME, recipe
 
@@ -110,15 +111,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(
     straight = write_run(tmp_path / "straight", cycle_dataset, small_index)
     train.run(straight, settings, RUNTIME)
     stopped = write_run(tmp_path / "stopped", cycle_dataset, small_index)
-    measure, calls = train.validate, []
-
-    def stop_at_the_second(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*arguments)
-
-    monkeypatch.setattr(train, "validate", stop_at_the_second)
+    calls = stop_at(monkeypatch, train, "validate", 2)
     with pytest.raises(KeyboardInterrupt):
         train.run(stopped, settings, RUNTIME)
     train.run(stopped, settings, RUNTIME)

@@ -14,6 +14,7 @@ from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
 from genrec.training import events as learning
 from genrec.training import reinforcement_trainer, train
+from tests.stopping import stop_at
 from tests.training.world import (
     ENCODER_DECODER,
     RUNTIME,
@@ -181,10 +182,6 @@ def test_batches_that_teach_nothing_are_refused_and_the_trained_model_is_not_los
     assert not (run / "model.checkpoint").exists()
 
 
-class Stopped(Exception):
-    """Stands for whatever ends a process in the middle of its work."""
-
-
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_stop_and_resume_gives_what_an_uninterrupted_run_gives(
     pretrained, tmp_path, cycle_dataset, small_index, monkeypatch
@@ -199,17 +196,9 @@ def test_stop_and_resume_gives_what_an_uninterrupted_run_gives(
     assert facts(straight / "model")["reinforcement"]["kept"]
 
     stopped = make_run(tmp_path / "stopped", cycle_dataset, small_index)
-    calls, measure = [], train.validate
-
-    def validate(*args, **others):
-        # One validation of the events, one before the rewards, and the third of the rewards.
-        calls.append(1)
-        if len(calls) == 5:
-            raise Stopped
-        return measure(*args, **others)
-
-    monkeypatch.setattr(train, "validate", validate)
-    with pytest.raises(Stopped):
+    # One validation of the events, one before the rewards, and the third of the rewards.
+    calls = stop_at(monkeypatch, train, "validate", 5)
+    with pytest.raises(KeyboardInterrupt):
         train.run(stopped, settings, RUNTIME)
     saved = (stopped / "model.checkpoint/reinforcement").glob("checkpoint-*")
     assert sorted(path.name for path in saved) == ["checkpoint-4", "checkpoint-8"]

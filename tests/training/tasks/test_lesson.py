@@ -21,6 +21,7 @@ from genrec.recipe_file import load_recipe
 from genrec.runtime import Runtime
 from genrec.training import train
 from tests.model.words import letter_model
+from tests.stopping import stop_at
 from tests.training.tasks.test_plan import rows
 from tests.training.tasks.world import catalog, codes, dataset, item_index
 from tests.training.world import make_run
@@ -99,15 +100,7 @@ def test_merged_equals_the_adapter(trained, model_folder):
 def test_resumed_equals_uninterrupted(trained, model_folder, tmp_path, monkeypatch):
     """Stopped in its second validation, so that it goes on from the checkpoint of the first."""
     run = make_run(tmp_path / "stopped", dataset(), item_index())
-    measure, calls = train.validate, []
-
-    def stopping(*args, **settings):
-        calls.append(len(calls))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*args, **settings)
-
-    monkeypatch.setattr(train, "validate", stopping)
+    calls = stop_at(monkeypatch, train, "validate", 2)
     with pytest.raises(KeyboardInterrupt):
         train.run(run, lcrec(model_folder), RUNTIME)
     assert not (run / "model").exists()
