@@ -1,5 +1,6 @@
 """A-LLMRec's question as a loss: the title of the next item, given it among random ones."""
 
+import logging
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from genrec.training.batches import IGNORED
 from genrec.training.objectives import Objective
 
 HIT = "hit@1_of_candidates"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,18 @@ def with_question(
             "these, or train.bridge.candidates: 0."
         )
     texts = QuestionTexts(**config.question.model_dump())
-    question = CandidateQuestion.build(model.tokenizer, model.catalog, model.bridge, texts).within(
-        context_length(model.language_model), section.candidate_items
-    )
+    wished = CandidateQuestion.build(model.tokenizer, model.catalog, model.bridge, texts)
+    context = context_length(model.language_model)
+    question = wished.within(context, section.candidate_items)
+    if question.max_history < wished.max_history:
+        logger.warning(
+            "the question about %d candidates shows the newest %d items of a history in place of "
+            "%d: the language model reads %d tokens.",
+            section.candidate_items,
+            question.max_history,
+            wished.max_history,
+            context,
+        )
     model.facts["question"] = {**question.to_dict(), "candidates": section.candidate_items}
     return CandidateObjective(
         objective, question, section.candidates, section.candidate_items, config.batch_tokens, seed

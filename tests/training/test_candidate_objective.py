@@ -20,9 +20,9 @@ from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import item_token_table
 from genrec.runtime import Runtime
-from genrec.training import train
+from genrec.training import candidate_objective, train
 from genrec.training.batches import IGNORED
-from genrec.training.candidate_objective import HIT, CandidateObjective
+from genrec.training.candidate_objective import HIT, CandidateObjective, with_question
 from genrec.training.objectives import Objective
 from tests.training.bridged_run import user_model, write_run
 from tests.training.world import SCRATCH, tiny_language_model, total_loss
@@ -294,3 +294,14 @@ def test_the_words_are_those_of_the_recipe_and_stay_in_the_folder(
     words = question.parts["before_history"].tolist()
     [prompt] = question.prompts([np.asarray([3], np.int32)], [np.asarray([9], np.int32)])
     assert words in [prompt[place : place + len(words)].tolist() for place in range(len(prompt))]
+
+
+def test_a_shorter_history_of_the_question_is_said(model, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(candidate_objective, "context_length", lambda _: 70)
+    config = recipe(tmp_path, model.index).train
+    own = replace(model, facts={})
+    made = with_question(None, own, config, seed=0)  # its other losses play no part
+    shown = made.question.max_history
+    assert 1 <= shown < 10
+    assert own.facts["question"]["max_history"] == shown
+    assert f"shows the newest {shown} items of a history in place of 10" in caplog.text
