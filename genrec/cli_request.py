@@ -9,22 +9,26 @@ from typing import Any
 from genrec.errors import RequestError
 
 
-def read_history(text: str) -> list[str]:
+def read_ids(text: str, option: str) -> list[str]:
     """Split a line of ids at its commas; an id in double quotes may hold commas.
+
+    Args:
+        text: What was given.
+        option: What errors call it, such as ``--history``.
 
     Raises:
         RequestError: When there is more than one line, a quote does not close, or bytes are no
             UTF-8 text.
     """
     if text.encode(errors="ignore").decode() != text:
-        raise RequestError(f"--history is {text[:60]!a}, which is no UTF-8 text; send item ids.")
+        raise RequestError(f"{option} is {text[:60]!a}, which is no UTF-8 text; send item ids.")
     if len(text.splitlines()) > 1:
-        raise RequestError("--history holds more than one line, expected ids split by commas.")
+        raise RequestError(f"{option} holds more than one line, expected ids split by commas.")
     try:
         rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise RequestError(
-            f"--history is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
+            f"{option} is {text[:60]!r}, which cannot be cut into ids ({error}). Split ids by "
             "commas; put an id that holds a comma in double quotes, as in '\"a,b\",c'."
         ) from error
     return [item_id.strip() for row in rows for item_id in row if item_id.strip()]

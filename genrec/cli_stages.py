@@ -1,7 +1,7 @@
 """The verbs of the command line that run stages or use what they made."""
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +24,6 @@ Overrides = Annotated[
 RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
 ]
-# Unknown ids of a history that are named; of the rest the number is said.
-UNKNOWN_SHOWN = 20
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -99,6 +97,13 @@ def recommend(
             help="Rules: deny, allow, where, at_most, boosts; @FILE reads them.",
         ),
     ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID,ID",
+            help="Order these by their titles, for models that learned train.bridge.candidates.",
+        ),
+    ] = None,
     everyone: Annotated[
         Path | None,
         typer.Option(
@@ -111,6 +116,8 @@ def recommend(
     """Recommend for one history, for all users, or for the users of the test part."""
     if everyone is not None and history is not None:
         raise RequestError("give --history or --all-users, not both.")
+    if candidates is not None and (history is None or rules is not None or allow_seen):
+        raise RequestError("--candidates goes with --history, without --rules and --allow-seen.")
     if history is None and everyone is None:
         if rules is not None:
             raise RequestError("--rules goes with --history or --all-users.")
@@ -118,11 +125,10 @@ def recommend(
         return
     from pkgutil import resolve_name
 
-    from rich.markup import escape
-
     from genrec import Recommender
-    from genrec.cli_console import answer, output, plain_table
-    from genrec.cli_request import read_history
+    from genrec.cli_answer import show_answer
+    from genrec.cli_console import answer
+    from genrec.cli_request import read_ids
 
     path, recipe = _model_and_recipe(target, run, overrides)
     recommender = Recommender.from_pretrained(
@@ -141,17 +147,14 @@ def recommend(
         write = resolve_name("genrec.serving.all_users:recommend_all")
         answer(str(write(path, recommender, everyone, k=k, rules=asked, quiet=quiet)))
         return
-    item_ids = read_history(history or "")
-    [result] = recommender.recommend([item_ids], k=k, rules=asked)
-    _say_notes(result, item_ids)
-    if as_json:
-        answer(json.dumps(_as_values(result), ensure_ascii=False, indent=2))
-        return
-    table = plain_table("rank", "score", "item_id", "title", right=["rank", "score"])
-    for item in result.items:
-        cells = (escape(item.item_id), escape(item.title))
-        table.add_row(str(item.rank), f"{item.score:.4f}", *cells)
-    output().print(table)
+    item_ids = read_ids(history or "", "--history")
+    if candidates is not None:
+        chooser = resolve_name("genrec.serving.choose:ItemChooser")(recommender)
+        [result] = chooser.choose([item_ids], [read_ids(candidates, "--candidates")])
+        result = replace(result, items=result.items[:k])
+    else:
+        [result] = recommender.recommend([item_ids], k=k, rules=asked)
+    show_answer(result, item_ids, as_json=as_json)
 
 
 def _rules(given: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - Rules of serving
@@ -164,36 +167,6 @@ def _rules(given: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - R
     rules = resolve_name("genrec.serving.rules:Rules")
     known = [field.name for field in fields(rules) if field.name != "exclude_seen"]
     return rules(exclude_seen=exclude_seen, **read_rules(given, known))
-
-
-def _say_notes(result: Any, history: list[str]) -> None:  # noqa: ANN401 - a Recommendation
-    """Tell everything about an answer that its table does not show."""
-    from genrec.cli_console import say
-
-    unknown = result.unknown_items
-    if unknown:
-        shown = ", ".join(unknown[:UNKNOWN_SHOWN])
-        more = len(unknown) - UNKNOWN_SHOWN
-        shown += f" and {more} more" if more > 0 else ""
-        say(f"Not in the catalogue, left out: {shown}", style="yellow")
-    missing = set(unknown)
-    known = sum(item_id not in missing for item_id in history)
-    if 0 < result.history_read < known:
-        say(
-            f"The model read the newest {result.history_read} of {known} items of the history.",
-            style="yellow",
-        )
-    rules = [rule for rule in result.rules if rule != "exclude_seen"]
-    kept = f"Rules: {', '.join(rules)}." if rules else None
-    for note in (kept, result.fallback, result.shortfall):
-        if note:
-            say(note, style="yellow")
-
-
-def _as_values(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a Recommendation
-    from dataclasses import asdict
-
-    return asdict(result)
 
 
 def _model_and_recipe(

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from genrec import artifacts
 from genrec.data.dataset import Dataset
 from genrec.errors import DataError
-from genrec.serving.recommender import Recommendation, Recommender
+from genrec.serving.recommendation import Recommendation
+from genrec.serving.recommender import Recommender
 from genrec.serving.rules import Rules
 from genrec.serving.short_lists import warn_of_short_lists
 from genrec.whole_file import replacing

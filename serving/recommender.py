@@ -1,7 +1,6 @@
 """Recommendations from a trained model: outside ids in, titles, scores and plain words out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,42 +21,9 @@ from genrec.semantic_ids.generations import FOLDER, latest
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.serving.engines import load_molar, load_ranker
 from genrec.serving.popular_lists import popular_list
+from genrec.serving.recommendation import Recommendation, RecommendedItem, popular_instead
 from genrec.serving.request import check_request, rules_of_each
 from genrec.serving.rules import RuleBook, Rules, in_words
-
-
-@dataclass(frozen=True)
-class RecommendedItem:
-    """One item of a list: its outside id, its score, its rank from 1 and what to show people."""
-
-    item_id: str
-    score: float
-    rank: int
-    title: str
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The answer to one history.
-
-    Attributes:
-        items: Best first; all in the catalogue, none twice.
-        unknown_items: Ids of the history that the catalogue does not have, each once.
-        fallback: None when the model answered; else what answered in its place, and why.
-        shortfall: None when there are k items; else why there are fewer.
-        rules: The rules that were kept to, in words.
-        score: What the scores are: ``level`` or ``exact`` logarithms of probabilities (see
-            ``CodeHead``), ``sum`` of those of both sides (see ``HybridRanker``), or ``count``.
-        history_read: Items of the history that were read, the newest ones.
-    """
-
-    items: list[RecommendedItem]
-    unknown_items: list[str]
-    fallback: str | None
-    shortfall: str | None
-    rules: list[str] = field(default_factory=list)
-    score: str = "level"
-    history_read: int = 0
 
 
 class Recommender:
@@ -253,7 +219,7 @@ class Recommender:
             known = rows[number]
             answers.append(
                 Recommendation(
-                    items=self._items(ranking),
+                    items=self.items_of(ranking),
                     unknown_items=list(dict.fromkeys(split[number][1])),
                     fallback=_fallback(histories[number], known, asked[number]),
                     shortfall=self._shortfall(
@@ -305,7 +271,8 @@ class Recommender:
         barred = [np.flatnonzero(~each.eligible(len(self.catalog))) for each in rules]
         return self.ranker.rank(rows, k, exclude=[out.astype(np.int32) for out in barred])
 
-    def _items(self, ranking: Ranking) -> list[RecommendedItem]:
+    def items_of(self, ranking: Ranking) -> list[RecommendedItem]:
+        """Return a ranking of catalogue rows as items to show."""
         return [
             RecommendedItem(
                 item_id=self.catalog.item_ids[row],
@@ -393,7 +360,5 @@ def newest_generation(path: Path) -> Path | None:
 
 
 def _fallback(history: Sequence[str], known: NDArray[np.int32], rules: Rules) -> str | None:
-    if len(known):
-        return None
-    text = f"popularity: the history {'holds no known item' if len(history) else 'is empty'}"
-    return f"{text}; boosts play no part" if rules.boosts else text
+    text = popular_instead(history, known)
+    return f"{text}; boosts play no part" if text and rules.boosts else text

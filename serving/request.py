@@ -22,35 +22,50 @@ def check_request(histories: Sequence[Sequence[str]], k: int) -> None:
     Raises:
         RequestError: When k is no whole number from 1, or a history is no list of texts.
     """
+    check_k(k)
+    check_lists(histories)
+
+
+def check_k(k: int) -> None:
+    """Check the number of items that is wanted.
+
+    Raises:
+        RequestError: When it is no whole number from 1.
+    """
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise RequestError(f"k must be a whole number, got {shortened(k)}.")
     if k < 1:
         raise RequestError(f"k must be at least 1, got {k}.")
-    if isinstance(histories, str):
-        raise RequestError(
-            f"histories must be a list of lists of item ids, got the text {shortened(histories)}; "
-            f"write {_EXAMPLE}."
-        )
-    if not _is_list(histories):
-        raise RequestError(
-            f"histories must be a list of lists of item ids, got {_kind(histories)}; write "
-            f"{_EXAMPLE}."
-        )
-    for number, history in enumerate(histories):
-        if isinstance(history, str):
+
+
+def check_lists(
+    lists: Sequence[Sequence[str]], one: str = "history", several: str = "histories"
+) -> None:
+    """Check lists of item ids, one a user.
+
+    Args:
+        lists: Histories, or what stands beside them.
+        one: What errors call one of them.
+        several: What errors call all of them.
+
+    Raises:
+        RequestError: When one is no list of texts.
+    """
+    wanted = f"{several} must be a list of lists of item ids, got"
+    if isinstance(lists, str):
+        raise RequestError(f"{wanted} the text {shortened(lists)}; write {_EXAMPLE}.")
+    if not _is_list(lists):
+        raise RequestError(f"{wanted} {_kind(lists)}; write {_EXAMPLE}.")
+    for number, each in enumerate(lists):
+        if isinstance(each, str) or not _is_list(each):
+            found = f"the text {shortened(each)}" if isinstance(each, str) else _kind(each)
             raise RequestError(
-                f"history {number} is the text {shortened(history)}, expected a list of item ids; "
-                f"one user is {_EXAMPLE}."
+                f"{one} {number} is {found}, expected a list of item ids; one user is {_EXAMPLE}."
             )
-        if not _is_list(history):
-            raise RequestError(
-                f"history {number} is {_kind(history)}, expected a list of item ids; one user is "
-                f"{_EXAMPLE}."
-            )
-        for item_id in history:
+        for item_id in each:
             if not isinstance(item_id, str):
                 raise RequestError(
-                    f"history {number} holds {shortened(item_id)} of type "
+                    f"{one} {number} holds {shortened(item_id)} of type "
                     f"{type(item_id).__name__}; item ids are texts, use str(id)."
                 )
 

@@ -10,13 +10,14 @@ from polars.exceptions import ComputeError
 from safetensors import SafetensorError
 
 from genrec import cli, doctor, pipeline
-from genrec.cli_request import read_history
+from genrec.cli_request import read_ids
 from genrec.config import Recipe
 from genrec.errors import DependencyError
 from genrec.evaluation.results import Report
 from genrec.recipe_file import builtin_names, load_recipe, parse_recipe
 from genrec.run_folder import keep_recipe
-from genrec.serving.recommender import Recommendation, RecommendedItem, Recommender
+from genrec.serving.recommendation import Recommendation, RecommendedItem
+from genrec.serving.recommender import Recommender
 from genrec.stages import STAGES
 from tests.tiny_run import invoke, tiny
 
@@ -167,9 +168,9 @@ def test_a_stage_without_inputs_names_the_verb(tmp_path):
 
 
 def test_item_ids_may_be_quoted_and_spaced():
-    assert read_history("a, b ,c") == ["a", "b", "c"]
-    assert read_history('"a,b",007') == ["a,b", "007"]
-    assert read_history("") == []
+    assert read_ids("a, b ,c", "--history") == ["a", "b", "c"]
+    assert read_ids('"a,b",007', "--history") == ["a,b", "007"]
+    assert read_ids("", "--history") == []
 
 
 def test_recommend_with_a_history_prints_titles_and_says_what_it_left_out(tmp_path, monkeypatch):

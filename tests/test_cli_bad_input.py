@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from genrec.cli_request import read_history
+from genrec.cli_request import read_ids
 from genrec.data.dataset import Dataset
 from genrec.errors import RequestError
 from tests.tiny_run import invoke
@@ -20,18 +20,18 @@ def copy(run_folder, tmp_path):
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb,c", "\na,b\nc"])
 def test_a_history_of_several_lines_is_refused(text):
     with pytest.raises(RequestError, match="more than one line"):
-        read_history(text)
+        read_ids(text, "--history")
 
 
 @pytest.mark.parametrize("text", ['"a,b', 'a,"b" c', '"'])
 def test_a_quote_that_does_not_close_is_refused(text):
     with pytest.raises(RequestError, match="cannot be cut into ids .*double quotes"):
-        read_history(text)
+        read_ids(text, "--history")
 
 
 def test_ids_keep_what_looks_like_numbers_quotes_and_other_scripts():
-    assert read_history("007, 1e3,0x1F") == ["007", "1e3", "0x1F"]
-    assert read_history('27" screen,"say ""hi""",\u65e5\u672c\n') == [
+    assert read_ids("007, 1e3,0x1F", "--history") == ["007", "1e3", "0x1F"]
+    assert read_ids('27" screen,"say ""hi""",\u65e5\u672c\n', "--history") == [
         '27" screen', 'say "hi"', "\u65e5\u672c",
     ]  # fmt: skip
 

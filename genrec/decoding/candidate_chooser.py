@@ -12,6 +12,7 @@ from genrec.data.ranking import Ranking
 from genrec.errors import RequestError
 from genrec.model.candidate_question import CandidateQuestion, QuestionTexts
 from genrec.model.generative import GenerativeModel
+from genrec.model.language_model import context_length
 from genrec.model.output_layer import full_logits
 
 
@@ -37,6 +38,7 @@ class CandidateChooser:
                 "train.bridge.candidates above 0."
             )
         self._model: Any = model.language_model
+        self._context = context_length(model.language_model)
         self.question = CandidateQuestion.build(
             model.tokenizer,
             model.catalog,
@@ -54,16 +56,33 @@ class CandidateChooser:
         Args:
             histories: Catalogue rows, oldest first.
             candidates: Catalogue rows, at least one a history.
+
+        Raises:
+            RequestError: When the language model cannot read so many candidates.
         """
         rankings = []
-        for prompt, rows in zip(
-            self.question.prompts(histories, candidates), candidates, strict=True
-        ):
+        for history, rows in zip(histories, candidates, strict=True):
+            read = self.history_read(history, len(rows))
+            [prompt] = self.question.prompts([history[len(history) - read :]], [rows])
             answers = [self.question.answer(row) for row in rows.tolist()]
             scores = title_scores(self._model, prompt, answers)
             order = np.argsort(-scores, kind="stable")
             rankings.append(Ranking(rows[order].astype(np.int32), scores[order]))
         return rankings
+
+    def history_read(self, history: NDArray[np.int32], candidates: int) -> int:
+        """Return how many of the newest items of a history are read beside so many candidates.
+
+        Raises:
+            RequestError: When there is no room for one.
+        """
+        fitting = self.question.fitting(self._context, candidates)
+        if fitting < 1:
+            raise RequestError(
+                f"{candidates} candidates and a history are more than the {self._context} tokens "
+                "that the language model reads; give fewer candidates."
+            )
+        return min(len(history), fitting)
 
 
 @torch.inference_mode()

@@ -116,21 +116,40 @@ class CandidateQuestion:
         Raises:
             ConfigError: When not even one item fits beside the candidates.
         """
-        if context is None:
-            return self
-        # Of the longest titles, each with its soft token and what stands between two.
-        title = max(map(len, self.titles))
-        item = title + int(self.bridge.has_items) + len(self.parts["between"])
-        words = sum(len(part) for name, part in self.parts.items() if name != "between")
-        fixed = 2 + int(self.bridge.has_users) + words + candidates * item + title + 1
-        fitting = (context - fixed) // item
+        fitting = self.fitting(context, candidates)
         if fitting < 1:
             raise ConfigError(
-                f"the question about {candidates} candidates can take {fixed + item} tokens, and "
-                f"the language model reads {context}; lower train.bridge.candidate_items, or "
-                "choose another model."
+                f"the question about {candidates} candidates can take "
+                f"{self._fixed(candidates) + self._item} tokens, and the language model reads "
+                f"{context}; lower train.bridge.candidate_items, or choose another model."
             )
-        return replace(self, max_history=min(self.max_history, fitting))
+        return self if fitting == self.max_history else replace(self, max_history=fitting)
+
+    def fitting(self, context: int | None, candidates: int) -> int:
+        """Return how many items of a history fit beside the candidates, were all titles long.
+
+        Args:
+            context: Tokens that the model reads; None for no end.
+            candidates: Most candidates of a question.
+        """
+        if context is None:
+            return self.max_history
+        return min(self.max_history, (context - self._fixed(candidates)) // self._item)
+
+    @property
+    def _longest(self) -> int:
+        return max(map(len, self.titles))
+
+    @property
+    def _item(self) -> int:
+        """Tokens of the longest title, with its soft token and what stands between two."""
+        return self._longest + int(self.bridge.has_items) + len(self.parts["between"])
+
+    def _fixed(self, candidates: int) -> int:
+        """Tokens of everything but the history."""
+        words = sum(len(part) for name, part in self.parts.items() if name != "between")
+        asked = 2 + int(self.bridge.has_users) + words + candidates * self._item
+        return asked + self._longest + 1
 
     def prompts(
         self, histories: Sequence[NDArray[np.int32]], candidates: Sequence[NDArray[np.int32]]

@@ -25,40 +25,18 @@ from genrec.training.batches import IGNORED
 from genrec.training.candidate_objective import HIT, CandidateObjective, with_question
 from genrec.training.objectives import Objective
 from tests.training.bridged_run import user_model, write_run
-from tests.training.world import SCRATCH, tiny_language_model, total_loss
+from tests.training.question_run import question_recipe, with_an_end
+from tests.training.world import SCRATCH, total_loss
 
 CPU = torch.device("cpu")
 TEXTS = QuestionTexts(**QuestionConfig().model_dump())
 RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, quiet=True)
 
 
-def recipe(folder, index, **changes):
-    settings = {
-        "language_model": str(tiny_language_model(folder / "lm", index)),
-        "form": "instruction",
-        "max_steps": 3,
-        "batch_tokens": 160,
-        "learning_rate": 1e-2,
-        "evaluations": 1,
-        "validation_users": 12,
-        "max_history": 8,
-        "bridge": {"items": True, "user": True, "candidates": 1.0, "candidate_items": 4},
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
-    }
-    return Recipe.model_validate({"train": settings | changes})
-
-
-def with_an_end(folder):
-    """Give the tiny language model's tokenizer a token that ends a text."""
-    path = folder / "lm" / "tokenizer_config.json"
-    body = json.loads(path.read_text()) | {"eos_token": "<unknown>"}
-    path.write_text(json.dumps(body))
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, module_dataset, module_index):
     folder = tmp_path_factory.mktemp("question")
-    settings = recipe(folder, module_index)
+    settings = question_recipe(folder, module_index)
     with_an_end(folder)
     made = write_run(folder / "run", module_dataset, module_index)
     train.run(made, settings, RUNTIME)
@@ -206,7 +184,7 @@ def test_of_several_checkpoints_the_question_chooses(
     tmp_path, module_dataset, module_index, monkeypatch
 ):
     """The lists get better and better; the second checkpoint has the best answers."""
-    settings = recipe(tmp_path, module_index, evaluations=3)
+    settings = question_recipe(tmp_path, module_index, evaluations=3)
     with_an_end(tmp_path)
     made = write_run(tmp_path / "run", module_dataset, module_index)
     lists, answers, weights = iter([0.1, 0.2, 0.3]), iter([0.1, 0.9, 0.2]), []
@@ -248,9 +226,9 @@ def test_clear_errors(tmp_path, cycle_dataset, small_index, model):
         {"language_model": None, "scratch": SCRATCH, "bridge": {"items": True, **asked}},
     ):
         with pytest.raises(ConfigError, match=r"train.bridge.candidates is 0.5, but the question"):
-            train.run(made, recipe(tmp_path, small_index, **changes), RUNTIME)
+            train.run(made, question_recipe(tmp_path, small_index, **changes), RUNTIME)
     with pytest.raises(ConfigError, match="ends a text"):
-        train.run(made, recipe(tmp_path, small_index), RUNTIME)
+        train.run(made, question_recipe(tmp_path, small_index), RUNTIME)
     del model.facts["question"]
     with pytest.raises(RequestError, match="not trained to choose"):
         CandidateChooser(model)
@@ -283,7 +261,7 @@ def test_titles_do_not_speak_the_language_of_the_codes(model):
 def test_the_words_are_those_of_the_recipe_and_stay_in_the_folder(
     tmp_path, module_dataset, module_index
 ):
-    settings = recipe(tmp_path, module_index, max_steps=1)
+    settings = question_recipe(tmp_path, module_index, max_steps=1)
     with_an_end(tmp_path)
     asked = settings.train.question.model_copy(update={"before_history": "thing number "})
     settings = Recipe(train=settings.train.model_copy(update={"question": asked}))
@@ -298,7 +276,7 @@ def test_the_words_are_those_of_the_recipe_and_stay_in_the_folder(
 
 def test_a_shorter_history_of_the_question_is_said(model, monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(candidate_objective, "context_length", lambda _: 70)
-    config = recipe(tmp_path, model.index).train
+    config = question_recipe(tmp_path, model.index).train
     own = replace(model, facts={})
     made = with_question(None, own, config, seed=0)  # its other losses play no part
     shown = made.question.max_history
