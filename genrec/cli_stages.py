@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from genrec import processes
 from genrec.errors import RequestError
 from genrec.stages import STAGES
 
@@ -62,8 +63,10 @@ def _run_one(
     from genrec.run_folder import read_timings
 
     recipe, run_folder = open_target(target, run, overrides)
-    folder = run_stage(verb, run_folder, recipe, runtime_of(recipe, quiet=quiet))
-    say(f"{verb}: {read_timings(run_folder)[verb]:.1f} s -> {folder}")
+    first = processes.is_first()
+    folder = run_stage(verb, run_folder, recipe, runtime_of(recipe, quiet=quiet or not first))
+    if first:
+        say(f"{verb}: {read_timings(run_folder)[verb]:.1f} s -> {folder}")
     return run_folder
 
 

@@ -90,8 +90,12 @@ class TrainConfig(Section):
     )
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
     warmup: float = setting(0.05, "Share of steps with a rising step size.", "fraction", ge=0, lt=1)
-    batch_tokens: int = setting(
-        8192, "Tokens in an optimizer step, padding included.", "tokens", ge=1
+    batch_tokens: int = setting(8192, "Tokens in a batch, padding included.", "tokens", ge=1)
+    batches_per_step: int = setting(
+        1,
+        "Batches whose mean gradient makes one optimizer step; several processes share them.",
+        "batches",
+        ge=1,
     )
     max_history: int = setting(20, "Newest items of a user that are read.", "items", ge=1)
     crop_probability: float = setting(

@@ -12,11 +12,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from genrec import artifacts
+from genrec import artifacts, processes
 from genrec.config import Recipe
 from genrec.errors import ArtifactError
 from genrec.run_folder import keeping_recipe, locked, record_timing
-from genrec.runtime import Runtime, require_one_process
+from genrec.runtime import Runtime, require_processes_for
 from genrec.stages import STAGES, Stage, stage_of
 
 _MOST_CHANGES = 4
@@ -196,10 +196,16 @@ def run_stage(verb: str, run_folder: Path, recipe: Recipe, runtime: Runtime) -> 
 
     Raises:
         ArtifactError: When an input is missing or another process writes to the run.
-        ConfigError: When a launcher started several processes.
+        ConfigError: When a launcher started several processes for a stage that works alone.
     """
-    require_one_process()
+    require_processes_for(verb)
     stage = stage_of(verb)
+    if not processes.is_first():
+        # The first one holds the folder and keeps the recipe for all.
+        check_inputs(stage, run_folder, recipe)
+        runtime.start()
+        resolve_name(stage.entry)(run_folder, recipe, runtime)
+        return run_folder / stage.folder
     with locked(run_folder), keeping_recipe(run_folder, recipe):
         check_inputs(stage, run_folder, recipe)
         _run(stage, run_folder, recipe, runtime)
@@ -230,7 +236,7 @@ def run_stale(
         ArtifactError: When another process writes to the run.
         ConfigError: When a launcher started several processes.
     """
-    require_one_process()
+    require_processes_for("run")
     last = STAGES.index(stage_of(until)) if until else len(STAGES) - 1
     seconds: dict[str, float] = {}
     with locked(run_folder), keeping_recipe(run_folder, recipe) as finished:

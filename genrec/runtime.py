@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from genrec import processes
 from genrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,31 +85,34 @@ class Runtime:
 
         if self.threads:
             torch.set_num_threads(self.threads)
+        if processes.count() > 1 and self.torch_device().type == "cuda":
+            torch.cuda.set_device(processes.place_on_machine())
         random.seed(self.seed)
         np.random.seed(self.seed)  # noqa: NPY002 - libraries below still read the global one
         torch.manual_seed(self.seed)
 
 
-def require_one_process() -> None:
-    """Refuse to run a stage as one of several processes, or on weights that a launcher shards.
+def require_processes_for(verb: str) -> None:
+    """Refuse processes that a launcher started for a stage that cannot share its work.
 
     Raises:
-        ConfigError: When a launcher such as accelerate's or torchrun started it that way.
+        ConfigError: When a launcher such as accelerate's or torchrun started several for another
+            stage than ``train``, or cuts the weights in pieces.
     """
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes not in ("", "1"):
+    if processes.count() > 1 and verb != "train":
         raise ConfigError(
-            f"a launcher started {processes} processes, but a stage runs in one; launch it with "
-            "--num_processes 1."
+            f"a launcher started {processes.count()} processes, but of all stages only `genrec "
+            f"train` shares its work among several. Run `genrec {verb}` without a launcher, "
+            "and then launch `genrec train`."
         )
-    sharding = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
-    for name, what in sharding.items():
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
-            raise ConfigError(
-                f"the launcher asks for {what}, but the weights that genrec trains lie in one "
-                "process, whole. Launch it with distributed_type: 'NO' (docs/train-stage.md); to "
-                "save memory, set train.lora.quantize or train.gradient_checkpointing."
-            )
+    what = processes.sharding()
+    if what is not None:
+        raise ConfigError(
+            f"the launcher asks for {what}, but the weights that genrec trains lie whole in every "
+            "process. Launch it with distributed_type: 'NO', MULTI_GPU or MULTI_CPU "
+            "(docs/train-stage.md); to save memory, set train.lora.quantize or "
+            "train.gradient_checkpointing."
+        )
 
 
 def cpu_has_bfloat16() -> bool:
@@ -136,11 +140,15 @@ class _StandardError(logging.Handler):
 
 
 def start_logging(verbose: bool = False) -> None:
-    """Log to standard error, one line an event; third-party libraries only when they warn."""
+    """Log to standard error, one line an event; third-party libraries only when they warn.
+
+    Of several processes that a launcher started, all but the first say only what is wrong.
+    """
     logging.basicConfig(
         level=logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[_StandardError()],
     )
-    logging.getLogger("genrec").setLevel(logging.DEBUG if verbose else logging.INFO)
+    usual = logging.INFO if processes.is_first() else logging.WARNING
+    logging.getLogger("genrec").setLevel(logging.DEBUG if verbose else usual)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -8,7 +8,7 @@ import torch
 
 from genrec import runtime
 from genrec.errors import ConfigError
-from genrec.runtime import Runtime, require_one_process
+from genrec.runtime import Runtime, require_processes_for
 
 
 def draw():
@@ -97,18 +97,23 @@ def test_logging_lets_genrec_speak_and_others_only_warn():
     assert "theirs" not in shown.stderr
 
 
+def test_only_a_training_shares_its_work_among_processes(monkeypatch):
+    require_processes_for("run")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    require_processes_for("train")
+    for verb in ("run", "cf", "recommend"):
+        with pytest.raises(ConfigError, match=f"4 processes.*Run `genrec {verb}` without"):
+            require_processes_for(verb)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    require_processes_for("run")
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("WORLD_SIZE", "4", "started 4 processes"),
-        ("ACCELERATE_USE_FSDP", "true", "asks for FSDP"),
-        ("ACCELERATE_USE_DEEPSPEED", "true", "asks for DeepSpeed"),
-    ],
+    ("name", "what"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")]
 )
-def test_several_processes_and_sharded_weights_are_refused(monkeypatch, name, value, words):
-    require_one_process()
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=words):
-        require_one_process()
-    monkeypatch.setenv(name, {"4": "1", "true": "false"}[value])
-    require_one_process()
+def test_weights_in_pieces_are_refused(monkeypatch, name, what):
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(ConfigError, match=f"asks for {what}"):
+        require_processes_for("train")
+    monkeypatch.setenv(name, "false")
+    require_processes_for("train")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from genrec import processes
 from genrec.config_train import TrainConfig
 from genrec.errors import ConfigError
 from genrec.runtime import Runtime
@@ -19,6 +20,27 @@ _CHECKPOINTING: str = next(
 )
 
 
+# Seconds that a process waits for the others.
+_PATIENCE = 24 * 3600
+
+
+def batches_of_each(config: TrainConfig) -> int:
+    """Return the batches of one optimizer step that each process reads.
+
+    Raises:
+        ConfigError: When the processes cannot share them equally.
+    """
+    shared, over = divmod(config.batches_per_step, processes.count())
+    if over:
+        raise ConfigError(
+            f"train.batches_per_step is {config.batches_per_step}, which {processes.count()} "
+            "processes cannot share equally. What is learned depends on it and not on the number "
+            f"of processes: set it to {processes.count()} or a multiple from the start, for one "
+            "process as well."
+        )
+    return shared
+
+
 def require_first_gpu(runtime: Runtime) -> None:
     """Refuse a GPU other than the first: the trainer takes that one whatever it is told.
 
@@ -26,6 +48,8 @@ def require_first_gpu(runtime: Runtime) -> None:
         ConfigError: It says how to choose another one.
     """
     place = runtime.torch_device()
+    if processes.count() > 1:
+        return  # each has taken its own
     if place.type == "cuda" and place.index:
         raise ConfigError(
             f"runtime.device is {place}, but training takes the first GPU that it sees; set the "
@@ -44,6 +68,7 @@ def trainer_arguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=1,
+        gradient_accumulation_steps=batches_of_each(config),
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type="cosine",
@@ -70,6 +95,14 @@ def trainer_arguments(
         restore_callback_states_from_checkpoint=True,
         # TrainingProgress shows what happens, on standard error.
         disable_tqdm=True,
+        # Not every batch of these has a gradient for everything that is trained.
+        ddp_find_unused_parameters=bool(config.tasks)
+        or config.bridge.used
+        or config.dense.weight > 0,
+        # What a model keeps of a batch is that of its own process.
+        ddp_broadcast_buffers=False,
+        # The others wait while the first process validates.
+        ddp_timeout=_PATIENCE,
         **renamed,
     )
     # One process drives one device; several GPUs must not make the trainer split our batches.

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from genrec import artifacts
 from genrec.cf.blend import load_neighbours
@@ -25,12 +23,10 @@ from genrec.model.bridge import (
     user_registry,
 )
 from genrec.model.language_model import context_length
-from genrec.model.soft_tokens import NAME, LearnedTable, SoftTokens, Source
+from genrec.model.soft_tokens import LearnedTable, SoftTokens, Source
 from genrec.stages import verb_of
 from genrec.training.dense import DenseLearner
 from genrec.training.learner import Learner
-
-CHECKPOINT = "soft_tokens.safetensors"
 
 
 def with_bridge(
@@ -135,18 +131,3 @@ def read_item_vectors(
     if name == "cf" and known.any():
         vectors[~known] = vectors[known].mean(axis=0)
     return vectors
-
-
-def save_soft_tokens(model: nn.Module, folder: Path) -> None:
-    """Write a model's soft tokens, if it has any, into a checkpoint beside the adapter."""
-    soft = getattr(model, NAME, None)
-    if soft is not None:
-        state = {name: value.contiguous() for name, value in soft.state_dict().items()}
-        save_file(state, folder / CHECKPOINT)
-
-
-def load_soft_tokens(model: nn.Module, folder: Path) -> None:
-    """Read what ``save_soft_tokens`` wrote."""
-    soft = getattr(model, NAME, None)
-    if soft is not None:
-        soft.load_state_dict(load_file(folder / CHECKPOINT))

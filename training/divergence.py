@@ -14,6 +14,7 @@ def require_finite(
     what: str,
     *,
     step: int,
+    batch: int,
     plan: Plan,
     rates: str,
     folder: Path,
@@ -23,7 +24,8 @@ def require_finite(
     Args:
         value: A scalar of this step.
         what: Its name.
-        step: Number of finished steps, which is the place of the batch in the plan.
+        step: Number of finished steps.
+        batch: Place of the batch in the plan.
         plan: All batches.
         rates: The keys of the recipe that hold its step sizes, and what they are now.
         folder: Where checkpoints lie.
@@ -36,7 +38,7 @@ def require_finite(
     good = last_checkpoint(folder)
     kept = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
     raise ConfigError(
-        f"the {what} is {float(value)} at step {step + 1}, on the batch of {plan.contents(step)}. "
+        f"the {what} is {float(value)} at step {step + 1}, on the batch of {plan.contents(batch)}. "
         f"Training stopped before it changed a weight; {kept}. "
         "Set runtime.dtype: float32 and train again, which goes on from there, or lower "
         f"{rates}, which begins anew."

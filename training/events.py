@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import EarlyStoppingCallback
 
+from genrec import processes
 from genrec.config_train import TrainConfig
 from genrec.model.progress_bars import without_progress_bars
 from genrec.runtime import Runtime
@@ -17,6 +17,7 @@ from genrec.training.checkpoints import last_checkpoint
 from genrec.training.learner import Learner
 from genrec.training.lesson import Lesson
 from genrec.training.progress import TrainingProgress
+from genrec.training.trained_module import TrainedModule
 from genrec.training.trainer import CodeTrainer, ThroughputCallback
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ def learn_events(
         The training log: one entry a logged step or validation.
     """
     plan, objective = lesson.plan, lesson.objective
-    steps = len(plan) if config.max_steps < 0 else min(config.max_steps, len(plan))
+    steps = max(1, len(plan) // config.batches_per_step)
+    if config.max_steps >= 0:
+        steps = min(config.max_steps, steps)
     logger.info(
         "training %s: %d steps, %s, padding %.0f %%",
         learner.model.facts["base_model"],
@@ -52,15 +55,13 @@ def learn_events(
         lesson.contents,
         100 * plan.padding_share,
     )
+    module = TrainedModule(learner.trained, objective)
     trainer = CodeTrainer(
-        learner.trained,
+        module,
         trainer_arguments(config, runtime, checkpoints, steps),
         plan,
-        objective,
         lambda: {**validation(), **lesson.measure()},
-        WeightAverage(
-            nn.ModuleDict({"model": learner.trained, **objective.beside}), config.average_decay
-        ),
+        WeightAverage(module, config.average_decay),
         config.row_learning_rate,
         [
             EarlyStoppingCallback(early_stopping_patience=config.patience),
@@ -71,7 +72,8 @@ def learn_events(
     start = last_checkpoint(checkpoints)
     if start is not None:
         logger.info("continuing from %s", start)
-    with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_progress_bars():
+    quiet = runtime.quiet or not processes.is_first()
+    with TrainingProgress(steps, quiet=quiet) as progress, without_progress_bars():
         trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=start)
     return [dict(entry) for entry in trainer.state.log_history]

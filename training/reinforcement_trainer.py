@@ -24,6 +24,7 @@ from genrec.training.objectives import Objective
 from genrec.training.policy import Policy
 from genrec.training.rewards import group_advantages, group_rewards
 from genrec.training.target_plan import TargetPlan
+from genrec.training.trained_module import TrainedModule
 from genrec.training.trainer import CodeTrainer
 
 logger = logging.getLogger(__name__)
@@ -78,9 +79,10 @@ class ReinforcementTrainer(CodeTrainer):
         reference: WeightCopy,
         settings: ReinforcementConfig,
     ) -> None:
+        module = TrainedModule(trained, objective)
         # Without decay the average is the last step's weights.
-        average = WeightAverage(trained, 0.0)
-        super().__init__(trained, args, plan, objective, validation, average, None, [])
+        average = WeightAverage(module, 0.0)
+        super().__init__(module, args, plan, validation, average, None, [])
         self._searched = model
         self._reference = reference
         self._settings = settings

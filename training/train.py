@@ -6,20 +6,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-from genrec import artifacts
+from genrec import artifacts, processes
 from genrec.claimed_folder import claim
 from genrec.config import Recipe
 from genrec.config_reinforcement import ReinforcementConfig
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.sample import sample
+from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
 from genrec.training import memory
 from genrec.training.aids import Aids, check_aids, objective_of, read_aids
-from genrec.training.arguments import best_by, require_first_gpu, trainer_arguments
+from genrec.training.arguments import (
+    batches_of_each,
+    best_by,
+    require_first_gpu,
+    trainer_arguments,
+)
 from genrec.training.bridging import with_bridge
 from genrec.training.candidate_objective import question_figures
 from genrec.training.context import note_cut_histories
@@ -39,11 +45,18 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     """Train the language model of a run and write ``model/``.
 
     Continues from the last whole checkpoint when an earlier try with the same recipe and inputs
-    was stopped.
+    was stopped. Several processes that a launcher started share its batches; the first one writes.
     """
     config = recipe.train
     check_aids(config)
     require_first_gpu(runtime)
+    batches_of_each(config)
+    if config.reinforcement.steps and processes.count() > 1:
+        raise ConfigError(
+            f"train.reinforcement.steps is {config.reinforcement.steps}, but learning from rewards "
+            f"runs in one process, and a launcher started {processes.count()}; set it to 0, or run "
+            "`genrec train` without a launcher."
+        )
     templates = check_tasks(config)
     words_read = artifacts.sha256_of(Path(config.templates)) if config.templates else None
     inputs = {name: run_folder / name for name in ("dataset", "index", *config.folders_read)}
@@ -54,9 +67,11 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
     runtime.start()
+    processes.join(cpu=runtime.torch_device().type == "cpu")
     with memory.explained("not even the language model and what is trained of it fit"):
         facts = {"index_digest": index_digest}
-        learner = prepare(config, dataset, index, runtime, facts, codebooks, templates)
+        with processes.first_before_others():
+            learner = prepare(config, dataset, index, runtime, facts, codebooks, templates)
         aids = read_aids(config, learner, inputs, runtime)
         learner = with_bridge(
             learner,
@@ -73,13 +88,17 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     events_only = config.model_copy(update={"reinforcement": ReinforcementConfig()})
     digests = [artifacts.read_manifest(path).digest for path in inputs.values()]
     words = templates and templates.to_dict()
-    claim(checkpoints, [events_only.model_dump(mode="json"), runtime.seed, digests, words])
+    with processes.first_before_others():
+        claim(checkpoints, [events_only.model_dump(mode="json"), runtime.seed, digests, words])
     started = time.perf_counter()
     with memory.explained(f"it takes {memory.of_step(learner.model, config, runtime)}"):
         log = fit(learner, config, dataset, runtime, checkpoints, aids)
+        folder = run_folder / "model"
+        if not processes.is_first():
+            processes.wait()
+            return folder
         calibrate(learner.model, config, dataset, runtime, aids)
     seconds = time.perf_counter() - started
-    folder = run_folder / "model"
     with artifacts.writing(
         folder,
         "model",
@@ -90,6 +109,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     ) as partial:
         save_model(learner, partial, log, dense=aids.dense, best_by=best_by(config))
     shutil.rmtree(checkpoints)
+    processes.wait()
     return folder
 
 

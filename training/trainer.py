@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import (
@@ -19,15 +17,13 @@ from transformers import (
     TrainingArguments,
 )
 
+from genrec import processes
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Plan
-from genrec.training.bridging import load_soft_tokens, save_soft_tokens
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
-
-# What is trained beside the model, in a checkpoint.
-BESIDE_FILE = "beside.safetensors"
+from genrec.training.trained_module import TrainedModule
 
 
 def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -39,10 +35,10 @@ class CodeTrainer(Trainer):
     """Trains a model on item codes.
 
     Args:
-        model: The model whose trainable parameters are updated and saved.
+        module: What is updated and saved; its forward pass is the loss.
         args: Trainer settings.
-        plan: All batches of the training, in order.
-        objective: The loss; what it trains beside the model is in the checkpoints as well.
+        plan: All batches of the training, in order. A step takes the next of them, or the next
+            few, and several processes take turns.
         validation: Measures the model as it is; its figures steer stopping and the best
             checkpoint.
         average: Running average of the weights; it is what is validated and kept.
@@ -52,17 +48,16 @@ class CodeTrainer(Trainer):
 
     def __init__(
         self,
-        model: nn.Module,
+        module: TrainedModule,
         args: TrainingArguments,
         plan: Plan,
-        objective: Objective | CandidateObjective,
         validation: Callable[[], dict[str, float]],
         average: WeightAverage,
         row_learning_rate: float | None,
         callbacks: list[TrainerCallback],
     ) -> None:
         super().__init__(
-            model=model,
+            model=module,
             args=args,
             train_dataset=plan,
             eval_dataset=plan,
@@ -72,8 +67,8 @@ class CodeTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._plan = plan
         self._average = average
-        self._objective = objective
-        self._beside = nn.ModuleDict(objective.beside)
+        self._module = module
+        self._batches_read = 0
         self._terms = LossTerms()
         self.add_callback(self._terms)
         self._validation = validation
@@ -90,16 +85,15 @@ class CodeTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the objective's loss of one batch."""
-        with self.accelerator.autocast():
-            terms = self._objective.batch_losses(inputs)
-            self._terms.add(terms)
-            return torch.stack(list(terms.values())).sum()
+        terms = model(inputs)
+        self._terms.add(terms)
+        return torch.stack(list(terms.values())).sum()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        """Make one step; gradients beside the model are cleared here, the trainer's are its own."""
-        self._beside.zero_grad()
+        """Read one batch; stop at a loss that is no number."""
         loss = super().training_step(*args, **kwargs)
         self._require_finite(loss, "loss")
+        self._batches_read += 1
         return loss
 
     def _require_finite(self, value: Tensor, what: str) -> None:
@@ -107,10 +101,17 @@ class CodeTrainer(Trainer):
             value,
             what,
             step=self.state.global_step,
+            batch=self._place_in_plan(),
             plan=self._plan,
             rates=self._rates(),
             folder=Path(str(self.args.output_dir)),
         )
+
+    def _place_in_plan(self) -> int:
+        """Return the number of the batch that this process reads."""
+        each = self.args.gradient_accumulation_steps
+        turns = self.state.global_step * each + self._batches_read % each
+        return turns * processes.count() + processes.place()
 
     def _rates(self) -> str:
         """Return the keys of the recipe that hold the step sizes, and what they are now."""
@@ -118,11 +119,12 @@ class CodeTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip the gradients of the model, and apart from them those beside it."""
-        if self._beside:
-            apart = nn.utils.clip_grad_norm_(self._beside.parameters(), self.args.max_grad_norm)
+        beside = self._module.beside
+        if beside:
+            apart = nn.utils.clip_grad_norm_(beside.parameters(), self.args.max_grad_norm)
             self._require_finite(apart, "length of the gradient beside the model")
         base: Any = super()
-        norm: Tensor = base._clip_grad_norm(model)
+        norm: Tensor = base._clip_grad_norm(self._module.trained)
         self._require_finite(norm, "length of the gradient")
         return norm
 
@@ -130,7 +132,9 @@ class CodeTrainer(Trainer):
         """Measure the model on the validation users; figures get the prefix ``eval_``."""
         started = time.perf_counter()
         self._average.swap()
-        metrics = {f"eval_{name}": value for name, value in self._validation().items()}
+        # One process measures and all go by its figures, so that they stop at the same step.
+        figures = processes.from_first(self._validation)
+        metrics = {f"eval_{name}": value for name, value in figures.items()}
         self._average.swap()
         metrics["eval_seconds"] = time.perf_counter() - started
         self.log(metrics)
@@ -142,23 +146,15 @@ class CodeTrainer(Trainer):
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
     ) -> None:
-        """Save adapters without the frozen embedding matrix, which PEFT would add to each."""
-        if isinstance(self.model, PeftModel) and output_dir is not None:
-            self.model.save_pretrained(output_dir, save_embedding_layers=False)
-            save_soft_tokens(self.model.get_base_model(), Path(output_dir))
-        else:
-            super()._save(output_dir, state_dict)
-        self._average.save(Path(str(output_dir)))
-        if self._beside:
-            save_file(self._beside.state_dict(), Path(str(output_dir)) / BESIDE_FILE)
+        """Write what is trained and its average into a checkpoint."""
+        folder = Path(str(output_dir))
+        self._module.save(folder)
+        self._average.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if isinstance(self.model, PeftModel):
-            load_soft_tokens(self.model.get_base_model(), Path(resume_from_checkpoint))
+        """Read what ``_save`` wrote."""
+        self._module.load(Path(resume_from_checkpoint))
         self._average.load(Path(resume_from_checkpoint))
-        if self._beside:
-            self._beside.load_state_dict(load_file(Path(resume_from_checkpoint) / BESIDE_FILE))
 
     def _load_best_model(self) -> None:
         """Put the average of the best checkpoint into the model."""
@@ -170,11 +166,11 @@ class CodeTrainer(Trainer):
         if self.optimizer is not None:
             return super().create_optimizer(*args, **kwargs)
         optimizer: torch.optim.Optimizer = (
-            super().create_optimizer(*args, **kwargs)
+            super().create_optimizer(self._module.trained)
             if self._row_learning_rate is None
             else self._rows_apart(self._row_learning_rate)
         )
-        beside = list(self._beside.parameters())
+        beside = list(self._module.beside.parameters())
         if beside:
             decay = self.args.weight_decay
             optimizer.add_param_group({"params": beside, "weight_decay": decay})
@@ -182,10 +178,9 @@ class CodeTrainer(Trainer):
         return optimizer
 
     def _rows_apart(self, row_learning_rate: float) -> torch.optim.Optimizer:
-        model: Any = self.model
         rows: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for name, parameter in model.named_parameters():
+        for name, parameter in self._module.trained.named_parameters():
             if parameter.requires_grad:
                 (rows if "trainable_tokens_delta" in name else others).append(parameter)
         return torch.optim.AdamW(
@@ -215,7 +210,10 @@ class AveragingCallback(TrainerCallback):
 
 
 class LossTerms(TrainerCallback):
-    """Adds the mean of each term of the loss to training lines, where there is more than one."""
+    """Adds the mean of each term of the loss to training lines, where there is more than one.
+
+    The mean is over all batches since the last line, those of all processes.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -239,7 +237,10 @@ class LossTerms(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         if len(self._sums) > 1:
-            means = {f"loss_{name}": float(sum_) / self._steps for name, sum_ in self._sums.items()}
+            steps, *sums = processes.totals([self._steps, *map(float, self._sums.values())])
+            means = {
+                f"loss_{name}": sum_ / steps for name, sum_ in zip(self._sums, sums, strict=True)
+            }
             logs.update(means)
             state.log_history[-1].update(means)
         self._sums, self._steps = {}, 0
@@ -248,14 +249,15 @@ class LossTerms(TrainerCallback):
 class ThroughputCallback(TrainerCallback):
     """Says in the log what the training has cost so far.
 
-    Every line gets ``tokens_read``, all tokens the model was trained on until then, with words of
-    prompts and padding, and ``train_seconds``, without the time of validations; both go on where
-    a stopped training was. Training lines get ``tokens_per_second`` and ``padding_share`` as well.
+    Every line gets ``tokens_read``, all tokens that all processes together were trained on until
+    then, with words of prompts and padding, and ``train_seconds``, without the time of validations;
+    both go on where a stopped training was. Training lines get ``tokens_per_second`` and
+    ``padding_share`` as well.
     """
 
     def __init__(self, plan: Plan, objective: Objective | CandidateObjective) -> None:
         self._padding_share = plan.padding_share
-        self._tokens = self._logged = 0
+        self._tokens = self._tokens_before = self._logged = 0
         self._seconds = self._started = 0.0
         for reader in _readers(objective.model):
             reader.register_forward_pre_hook(self._count, with_kwargs=True)
@@ -277,7 +279,7 @@ class ThroughputCallback(TrainerCallback):
         """Start the clock, where an earlier try stopped if there was one."""
         known = [entry for entry in state.log_history if "tokens_read" in entry]
         if known:
-            self._tokens = self._logged = int(known[-1]["tokens_read"])
+            self._tokens_before = self._logged = int(known[-1]["tokens_read"])
             self._seconds = float(known[-1]["train_seconds"])
         self._started = time.perf_counter()
 
@@ -294,11 +296,12 @@ class ThroughputCallback(TrainerCallback):
             return
         now = time.perf_counter()
         seconds = now - self._started - logs.get("eval_seconds", 0.0)
-        tokens = self._tokens - self._logged
+        read = self._tokens_before + int(processes.totals([self._tokens])[0])
+        tokens = read - self._logged
         self._seconds += seconds
-        self._started, self._logged = now, self._tokens
+        self._started, self._logged = now, read
         figures: dict[str, float] = {
-            "tokens_read": self._tokens,
+            "tokens_read": read,
             "train_seconds": self._seconds,
         }
         if "loss" in logs and tokens:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from genrec import processes
 from genrec.training.averaging import WeightCopy
 from genrec.training.learner import Learner
 
@@ -41,15 +42,21 @@ def tuned_once(
         log: Log = _read(folder / "training.json")
         return log
     log = learn()
+    with processes.first_before_others():
+        if processes.is_first():
+            _keep(log, trained, learner.model.facts, folder)
+    return log
+
+
+def _keep(log: Log, trained: nn.Module, facts: dict[str, Any], folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     WeightCopy(trained).save(partial)
     (partial / "training.json").write_text(json.dumps(log), encoding="utf-8")
     # What the training says of the model, such as the tasks it was tuned on.
-    (partial / "facts.json").write_text(json.dumps(learner.model.facts), encoding="utf-8")
+    (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     os.replace(partial, folder)
-    return log
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - what a JSON file holds

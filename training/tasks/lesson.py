@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec import artifacts
+from genrec import artifacts, processes
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -137,9 +137,10 @@ def mixture_lesson(
     known = np.flatnonzero(dataset.item_counts)
     customers: CustomerTexts = TemplateTexts(items, templates)
     if config.text_writer is not None:
-        customers = _written(
-            config, items, templates, runtime, texts_file, known, (sequences, examples), most
-        )
+        with processes.first_before_others():
+            customers = _written(
+                config, items, templates, runtime, texts_file, known, (sequences, examples), most
+            )
     material = Material(items, customers)
     names = tuple(share.name for share in config.tasks)
     plan = MixturePlan(
@@ -160,7 +161,7 @@ def mixture_lesson(
         batch_tokens=config.batch_tokens,
         pad_token=model.pad_token,
         seed=runtime.seed,
-        max_steps=None if config.max_steps < 0 else config.max_steps,
+        most_batches=(None if config.max_steps < 0 else config.max_steps * config.batches_per_step),
         quiet=runtime.quiet,
     )
     _tell(plan)

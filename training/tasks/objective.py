@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from genrec import processes
 from genrec.model.output_layer import full_logits
 from genrec.training.objectives import Objective
 
@@ -34,14 +35,15 @@ class Tally:
             self._counts[task] = self._counts.get(task, 0) + 1
 
     def drain(self) -> dict[str, float]:
-        """Return the mean loss of each task that was seen, and start anew."""
-        means = {
-            self.names[task]: self._sums[task] / count
-            for task, count in sorted(self._counts.items())
-        }
+        """Return the mean loss of each task that any process saw, and start anew."""
+        places = range(len(self.names))
+        own = [self._sums.get(task, 0.0) for task in places]
+        seen = [self._counts.get(task, 0) for task in places]
+        whole = processes.totals([*own, *seen])
+        sums, counts = whole[: len(places)], whole[len(places) :]
         self._sums.clear()
         self._counts.clear()
-        return means
+        return {self.names[task]: sums[task] / counts[task] for task in places if counts[task]}
 
 
 @dataclass(frozen=True)

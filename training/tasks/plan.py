@@ -107,13 +107,13 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
         batch_tokens: Tokens in a batch, padding included.
         pad_token: Fills short rows.
         seed: Seed of the order.
-        max_steps: Most batches; every phase is shortened alike. None keeps all.
+        most_batches: Most batches; every phase is shortened alike. None keeps all.
         buckets: Number of different batch widths.
         quiet: No progress bar while the examples are written.
 
     Attributes:
         tasks: Names of the tasks; ``batch["task"]`` counts in this order.
-        sequences: Sequences of each task, before ``max_steps`` shortens the plan.
+        sequences: Sequences of each task, before ``most_batches`` shortens the plan.
         left_out: Sequences of each task that could not be made, for a text is missing or too long.
         shortened: Sequences whose oldest items were left out, so that they fit into the model.
         items_dropped: Items that were left out of these.
@@ -131,7 +131,7 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
         batch_tokens: int,
         pad_token: int,
         seed: int,
-        max_steps: int | None = None,
+        most_batches: int | None = None,
         buckets: int = 8,
         quiet: bool = True,
     ) -> None:
@@ -171,7 +171,7 @@ class MixturePlan(TorchDataset[dict[str, Tensor]]):
             ]
             for phase, chunks in enumerate(phases)
         ]
-        self._plan = _shortened(batches, max_steps)
+        self._plan = _shortened(batches, most_batches)
 
     def _measured(
         self, task: NDArray[np.int64], number: NDArray[np.int64], written: Callable[[], None]

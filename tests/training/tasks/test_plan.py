@@ -134,14 +134,14 @@ def test_a_curriculum_comes_first_and_keeps_the_whole():
 
 def test_fewer_steps_shorten_every_phase_alike():
     made = plan(curriculum=[Phase(["text_to_item"], 0.25)])
-    half = plan(curriculum=[Phase(["text_to_item"], 0.25)], max_steps=len(made) // 2)
+    half = plan(curriculum=[Phase(["text_to_item"], 0.25)], most_batches=len(made) // 2)
     assert len(half) == len(made) // 2
     leading = []
     for each in (made, half):
         alone = [set(each[step]["task"].tolist()) <= {1, -1} for step in range(len(each))]
         leading.append(alone.index(False))
     assert leading[1] == pytest.approx(leading[0] / 2, abs=1.5)
-    assert len(plan(max_steps=10**6)) == len(plan())
+    assert len(plan(most_batches=10**6)) == len(plan())
 
 
 def test_what_has_no_text_is_left_out_and_counted():

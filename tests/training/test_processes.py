@@ -1,0 +1,149 @@
+"""Training in two processes, against the same training in one: the same weights, bit for bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from genrec import artifacts, processes
+from genrec.config import Recipe
+from genrec.errors import ConfigError
+from genrec.recipe_file import builtin_names, load_recipe
+from genrec.runtime import Runtime
+from genrec.training import train
+from tests.model.words import letter_model
+from tests.tiny_run import TINY, invoke, trained
+
+# What every process draws for itself would differ from what one process draws.
+NO_DROPOUT = ["train.scratch.dropout=0", "train.lora.dropout=0"]
+SMALL = [
+    *(each for each in TINY if not each.startswith(("train.language_model", "train.max_steps"))),
+    *NO_DROPOUT, "data.path=null", "embed.method=tfidf", "index.rq_vae.epochs=2",
+    "index.rq_vae.hidden=[8]", "index.rq_vae.dimensions=4", "index.rq_vae.minimum_usage=0",
+    "align.epochs=1", "train.batch_tokens=900", "train.max_history=4", "train.epochs=50",
+    "train.max_steps=5", "train.batches_per_step=2", "train.dense.calibration_users=20",
+    "train.task_examples=4", "train.bridge.candidate_items=3",
+]  # fmt: skip
+LONGER = [*NO_DROPOUT, "train.batches_per_step=2", "train.max_steps=8", "train.evaluations=4"]
+
+
+def launched(*runs, wait=True):
+    """Train runs in two processes, one run after the other."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    started = subprocess.Popen(
+        [*command, "--nproc_per_node", "2", "-m", "tests.train_all", *map(str, runs)],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if not wait:
+        return started
+    try:
+        _, said = started.communicate(timeout=300)
+    finally:
+        started.kill()
+    return started.returncode, said
+
+
+def copied(run, folder):
+    """Copy a run without its model."""
+    return shutil.copytree(run, folder, ignore=shutil.ignore_patterns("model"))
+
+
+def digests(run):
+    files = sorted((run / "model").rglob("*.safetensors"))
+    return {path.name: artifacts.sha256_of(path) for path in files}
+
+
+def losses(run):
+    log = json.loads((run / "model" / "training.json").read_text())
+    return [
+        {key: value for key, value in entry.items() if key.startswith(("loss", "tokens_read"))}
+        for entry in log
+        if "loss" in entry
+    ]
+
+
+def test_every_recipe_learns_the_same_in_two_processes(tmp_path):
+    language_model = letter_model(tmp_path / "lm" / "letters", hidden=16, context=1024)
+    names = builtin_names()
+    for name in names:
+        own = [f"train.language_model={language_model}"]
+        pretrained = load_recipe(name).train.language_model
+        sets = [part for each in (*SMALL, *(own if pretrained else [])) for part in ("--set", each)]
+        done = invoke("run", name, "--run", tmp_path / name, "--until", "train", "-q", *sets)
+        assert done.exit_code == 0, done.stderr
+        copied(tmp_path / name, tmp_path / "two" / name)
+    code, said = launched(*(tmp_path / "two" / name for name in names))
+    assert code == 0, said
+    for name in names:
+        alone, shared = tmp_path / name, tmp_path / "two" / name
+        assert digests(shared) == digests(alone), name
+        for one, two in zip(losses(alone), losses(shared), strict=True):
+            assert two == pytest.approx(one, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Return a run that was trained in one process without a stop."""
+    return trained(tmp_path_factory.mktemp("processes") / "straight", *LONGER)
+
+
+def test_a_step_of_two_batches_is_not_a_step_of_one(straight, tmp_path):
+    other = copied(straight, tmp_path / "other")
+    assert invoke("train", other, "-q", "--set", "train.batches_per_step=1").exit_code == 0
+    assert digests(other)["model.safetensors"] != digests(straight)["model.safetensors"]
+    assert losses(straight)[-1]["tokens_read"] > losses(other)[-1]["tokens_read"]
+
+
+def test_one_that_is_killed_stops_all_and_any_number_goes_on(straight, tmp_path):
+    run = copied(straight, tmp_path / "run")
+    started = launched(run, wait=False)
+    try:
+        while not list(run.glob("model.checkpoint/checkpoint-*/trainer_state.json")):
+            assert started.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        children = subprocess.run(
+            ["pgrep", "-P", str(started.pid)], capture_output=True, text=True, check=True
+        )
+        os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+        _, said = started.communicate(timeout=120)
+    finally:
+        started.kill()
+    assert started.returncode != 0
+    assert "SIGKILL" in said or "Signal 9" in said
+    assert not (run / "model").exists()
+    alone = shutil.copytree(run, tmp_path / "alone")
+    code, said = launched(run)
+    assert code == 0, said
+    assert "continuing from" in said
+    assert digests(run) == digests(straight)
+    done = invoke("train", alone, "-q")
+    assert done.exit_code == 0, done.stderr
+    assert digests(alone) == digests(straight)
+
+
+def test_processes_that_cannot_share_a_step_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    runtime = Runtime(device="cpu", quiet=True)
+    with pytest.raises(ConfigError, match=r"batches_per_step is 3, which 2 processes cannot"):
+        train.run(tmp_path, Recipe.model_validate({"train": {"batches_per_step": 3}}), runtime)
+    rewarded = {"batches_per_step": 2, "reinforcement": {"steps": 5}}
+    with pytest.raises(ConfigError, match="learning from rewards runs in one process"):
+        train.run(tmp_path, Recipe.model_validate({"train": rewarded}), runtime)
+
+
+def test_one_process_needs_no_group():
+    assert (processes.count(), processes.place(), processes.is_first()) == (1, 0, True)
+    processes.join(cpu=True)
+    processes.wait()
+    assert processes.totals([1, 2.5]) == [1, 2.5]
+    value = object()
+    assert processes.from_first(lambda: value) is value
+    with processes.first_before_others():
+        pass

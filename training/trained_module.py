@@ -1,0 +1,70 @@
+"""All that is trained, as one module whose forward pass is the loss."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genrec.training.candidate_objective import CandidateObjective
+from genrec.training.objectives import Objective
+
+FILE_NAME = "trained.safetensors"
+
+
+class TrainedModule(nn.Module):
+    """A language model and what is trained beside it.
+
+    What wraps a module for several processes has to see every parameter that gets a gradient, and
+    the forward pass that makes it; the passes of a language model lie within that of its loss.
+
+    Args:
+        trained: The language model, in PEFT's wrapper if it has one.
+        objective: The loss; it reads the same language model.
+
+    Attributes:
+        trained: As given.
+        beside: What the objective trains beside it, by name.
+    """
+
+    def __init__(self, trained: nn.Module, objective: Objective | CandidateObjective) -> None:
+        super().__init__()
+        self.trained = trained
+        self.beside = nn.ModuleDict(objective.beside)
+        self._objective = objective
+
+    @property
+    def config(self) -> Any:  # noqa: ANN401 - of any of transformers' models
+        """Return the configuration of the language model, which the trainer looks at."""
+        return self.trained.config
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of the loss of one batch of a plan by name, weighted."""
+        return self._objective.batch_losses(batch)
+
+    def activation_checkpointing_enable(self, **settings: Any) -> None:  # noqa: ANN401 - theirs
+        """Let the language model keep fewer activations; the trainer calls it."""
+        model: Any = self.trained
+        model.activation_checkpointing_enable(**settings)
+
+    def gradient_checkpointing_enable(self, **settings: Any) -> None:  # noqa: ANN401 - theirs
+        """Do the same under the name that older versions of transformers call."""
+        model: Any = self.trained
+        model.gradient_checkpointing_enable(**settings)
+
+    def save(self, folder: Path) -> None:
+        """Write all that changes in a training; what is frozen is not in a checkpoint."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: each.detach().contiguous() for name, each in self._weights().items()}
+        save_file(weights, folder / FILE_NAME)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        """Read what ``save`` wrote."""
+        weights = self._weights()
+        for name, value in load_file(folder / FILE_NAME).items():
+            weights[name].copy_(value)
+
+    def _weights(self) -> dict[str, nn.Parameter]:
+        return {name: each for name, each in self.named_parameters() if each.requires_grad}
