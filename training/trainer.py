@@ -147,9 +147,10 @@ class CodeTrainer(Trainer):
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
     ) -> None:
         """Write what is trained and its average into a checkpoint."""
-        folder = Path(str(output_dir))
-        self._module.save(folder)
-        self._average.save(folder)
+        if processes.is_first():
+            folder = Path(str(output_dir))
+            self._module.save(folder)
+            self._average.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
         """Read what ``_save`` wrote."""
