@@ -1,7 +1,7 @@
 """Several processes that train one model together, as a launcher such as accelerate's starts them.
 
-Every process has the whole model and reads its own share of the batches; what is written, shown and
-validated is the first one's. With one process everything here does nothing.
+Every process has the whole model, or a piece of it, and reads its own share of the batches; what is
+written, shown and validated is the first one's. With one process everything here does nothing.
 """
 
 import json
@@ -12,6 +12,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+# The one way to cut weights in pieces that is known here.
+IN_PIECES = "FSDP2"
 # What accelerate's configuration files switch on through the environment.
 _SHARDING = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
 
@@ -37,17 +39,18 @@ def is_first() -> bool:
 
 
 def sharding() -> str | None:
-    """Return what the launcher would cut the weights with, if anything."""
+    """Return what the launcher wants to cut the weights in pieces with, if anything."""
     for name, what in _SHARDING.items():
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
-            return what
+            newer = name == "FSDP" and os.environ.get("FSDP_VERSION") == "2"
+            return IN_PIECES if newer else what
     return None
 
 
 def join(*, cpu: bool) -> None:
     """Meet the other processes; each waits until all are there."""
     if count() > 1:
-        from accelerate import PartialState  # type: ignore[import-untyped]
+        from accelerate import PartialState
 
         PartialState(cpu=cpu)
 

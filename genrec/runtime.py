@@ -106,12 +106,12 @@ def require_processes_for(verb: str) -> None:
             "and then launch `genrec train`."
         )
     what = processes.sharding()
-    if what is not None:
+    if what is not None and (what != processes.IN_PIECES or processes.count() == 1):
         raise ConfigError(
-            f"the launcher asks for {what}, but the weights that genrec trains lie whole in every "
-            "process. Launch it with distributed_type: 'NO', MULTI_GPU or MULTI_CPU "
-            "(docs/train-stage.md); to save memory, set train.lora.quantize or "
-            "train.gradient_checkpointing."
+            f"the launcher asks for {what} with {processes.count()} processes. Several processes "
+            f"can hold the weights in pieces with {processes.IN_PIECES} (fsdp_version: 2, "
+            "configs/accelerate/fsdp.yaml); else launch it with distributed_type: 'NO' or "
+            "MULTI_GPU. To save memory, set train.lora.quantize or train.gradient_checkpointing."
         )
 
 

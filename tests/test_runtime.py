@@ -108,12 +108,17 @@ def test_only_a_training_shares_its_work_among_processes(monkeypatch):
     require_processes_for("run")
 
 
-@pytest.mark.parametrize(
-    ("name", "what"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")]
-)
-def test_weights_in_pieces_are_refused(monkeypatch, name, what):
-    monkeypatch.setenv(name, "true")
-    with pytest.raises(ConfigError, match=f"asks for {what}"):
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_weights_in_pieces_need_the_newer_fsdp_and_several_processes(monkeypatch, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="asks for .* with 2 processes.*fsdp.yaml"):
         require_processes_for("train")
-    monkeypatch.setenv(name, "false")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    if name == "FSDP":
+        require_processes_for("train")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(ConfigError, match="with 1 processes"):
+        require_processes_for("train")
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "false")
     require_processes_for("train")

@@ -5,11 +5,16 @@ Single steps scatter around where they are heading; their average is closer to i
 validation figures do not swing from one evaluation to the next.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from genrec import processes
+from genrec.training.pieces import own_piece, piece_of, whole
 
 FILE_NAME = "average.safetensors"
 
@@ -17,38 +22,37 @@ FILE_NAME = "average.safetensors"
 class WeightCopy:
     """A copy of a model's trained weights, which can change places with them.
 
+    Of weights that processes hold in pieces, each copies its own.
+
     Args:
         model: Only parameters that require gradients are copied.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._parameters = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
-        self._copy = {
-            name: parameter.detach().clone() for name, parameter in self._parameters.items()
-        }
+        self._parameters = _trained(model)
+        self._copy = {name: own_piece(each).clone() for name, each in self._parameters.items()}
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the model's weights and the copy; a second call takes it back."""
         for name, parameter in self._parameters.items():
-            current: Tensor = parameter.detach().clone()
-            parameter.copy_(self._copy[name])
+            piece = own_piece(parameter)
+            current: Tensor = piece.clone()
+            piece.copy_(self._copy[name])
             self._copy[name].copy_(current)
 
     def save(self, folder: Path) -> None:
-        """Write the copy into a checkpoint folder."""
-        save_file(
-            {name: value.contiguous() for name, value in self._copy.items()}, folder / FILE_NAME
-        )
+        """Write the copy, whole, into a checkpoint folder; all processes call it, one writes."""
+        weights = {}
+        for name, piece in self._copy.items():
+            weights[name] = whole(piece, self._parameters[name]).contiguous()
+        if processes.is_first():
+            save_file(weights, folder / FILE_NAME)
 
     def load(self, folder: Path) -> None:
         """Read the copy from a checkpoint folder."""
         for name, value in load_file(folder / FILE_NAME).items():
-            self._copy[name].copy_(value)
+            self._copy[name].copy_(piece_of(value, self._parameters[name]))
 
 
 class WeightAverage(WeightCopy):
@@ -57,11 +61,15 @@ class WeightAverage(WeightCopy):
     Args:
         model: Only parameters that require gradients are averaged.
         decay: Share of the old average kept at each step; 0 makes it follow the weights.
+        shown_by: The same model, whole, where ``model`` is in pieces: it takes the average for
+            validation and at the end. None where this process does neither, or where the model
+            is whole and does both itself.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, shown_by: nn.Module | None = None) -> None:
         super().__init__(model)
         self._decay = decay
+        self._shown_by = None if shown_by is None else _trained(shown_by)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -71,4 +79,31 @@ class WeightAverage(WeightCopy):
         """
         decay = min(self._decay, step / (step + 9))
         for name, parameter in self._parameters.items():
-            self._copy[name].lerp_(parameter, 1 - decay)
+            self._copy[name].lerp_(own_piece(parameter), 1 - decay)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Have the average where validation looks, inside a ``with``."""
+        self.show()
+        yield
+        if not self._in_pieces:
+            self.swap()
+
+    @torch.no_grad()
+    def show(self) -> None:
+        """Put the average where validation looks; all processes call it."""
+        if not self._in_pieces:
+            self.swap()
+            return
+        for name, piece in self._copy.items():
+            value = whole(piece, self._parameters[name])
+            if self._shown_by is not None:
+                self._shown_by[name].copy_(value)
+
+    @property
+    def _in_pieces(self) -> bool:
+        return processes.sharding() is not None
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: each for name, each in model.named_parameters() if each.requires_grad}

@@ -12,7 +12,6 @@ from genrec.config_train import TrainConfig
 from genrec.model.progress_bars import without_progress_bars
 from genrec.runtime import Runtime
 from genrec.training.arguments import trainer_arguments
-from genrec.training.averaging import WeightAverage
 from genrec.training.checkpoints import last_checkpoint
 from genrec.training.learner import Learner
 from genrec.training.lesson import Lesson
@@ -30,6 +29,7 @@ def learn_events(
     runtime: Runtime,
     checkpoints: Path,
     validation: Callable[[], dict[str, float]],
+    whole: TrainedModule | None = None,
 ) -> list[dict[str, Any]]:
     """Train until the plan ends or validation stops getting better; keep the best weights.
 
@@ -40,6 +40,8 @@ def learn_events(
         runtime: Where to compute.
         checkpoints: Where checkpoints lie; it goes on from the newest.
         validation: Measures the model as it is.
+        whole: The same model once more, which is validated and kept, where the processes hold the
+            learner in pieces; None where this one does not validate.
 
     Returns:
         The training log: one entry a logged step or validation.
@@ -60,14 +62,15 @@ def learn_events(
         module,
         trainer_arguments(config, runtime, checkpoints, steps),
         plan,
-        lambda: {**validation(), **lesson.measure()},
-        WeightAverage(module, config.average_decay),
+        validation,
+        config.average_decay,
         config.row_learning_rate,
         [
             EarlyStoppingCallback(early_stopping_patience=config.patience),
             ThroughputCallback(plan, objective),
             *lesson.callbacks,
         ],
+        whole,
     )
     start = last_checkpoint(checkpoints)
     if start is not None:

@@ -16,7 +16,7 @@ from genrec.decoding.ranker import GenerativeRanker
 from genrec.decoding.trie import PrefixTrie
 from genrec.errors import ConfigError
 from genrec.model.generative import GenerativeModel
-from genrec.training.averaging import WeightAverage, WeightCopy
+from genrec.training.averaging import WeightCopy
 from genrec.training.batches import IGNORED
 from genrec.training.groups import Groups, draw_groups
 from genrec.training.grpo import grpo_loss
@@ -81,8 +81,7 @@ class ReinforcementTrainer(CodeTrainer):
     ) -> None:
         module = TrainedModule(trained, objective)
         # Without decay the average is the last step's weights.
-        average = WeightAverage(module, 0.0)
-        super().__init__(module, args, plan, validation, average, None, [])
+        super().__init__(module, args, plan, validation, 0.0, None, [])
         self._searched = model
         self._reference = reference
         self._settings = settings

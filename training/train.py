@@ -31,10 +31,11 @@ from genrec.training.candidate_objective import question_figures
 from genrec.training.context import note_cut_histories
 from genrec.training.events import learn_events
 from genrec.training.learner import Learner, prepare
-from genrec.training.lesson import history_lesson
+from genrec.training.lesson import Lesson, history_lesson
 from genrec.training.reinforcement import CUTOFFS, PHASE, reinforce
 from genrec.training.saving import save_model
 from genrec.training.tasks.lesson import check_tasks, mixture_lesson
+from genrec.training.trained_module import TrainedModule
 from genrec.training.tuned import tuned_once
 from genrec.training.validation import calibrated, validate
 
@@ -66,22 +67,29 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     codebooks = []
     if config.language_model is not None and config.new_rows == "codebook":
         codebooks = load_codebooks(inputs["index"])
-    runtime.start()
     processes.join(cpu=runtime.torch_device().type == "cpu")
-    with memory.explained("not even the language model and what is trained of it fit"):
+
+    def made() -> tuple[Learner, Aids]:
+        runtime.start()  # so that what is drawn is the same each time
         facts = {"index_digest": index_digest}
-        with processes.first_before_others():
-            learner = prepare(config, dataset, index, runtime, facts, codebooks, templates)
-        aids = read_aids(config, learner, inputs, runtime)
-        learner = with_bridge(
-            learner,
+        bare = prepare(config, dataset, index, runtime, facts, codebooks, templates)
+        aids = read_aids(config, bare, inputs, runtime)
+        return with_bridge(
+            bare,
             config.bridge,
             inputs,
             runtime.torch_device(),
             asked=config.dense.asks_cf,
             neighbours=config.dense.asks_neighbours,
             dense=None if aids.dense is None else aids.dense.learner,
-        )
+        ), aids
+
+    with memory.explained("not even the language model and what is trained of it fit"):
+        with processes.first_before_others():
+            learner, aids = made()
+        # What is cut in pieces cannot be searched with: the first process has it whole as well.
+        in_pieces = processes.sharding() is not None
+        twin = made() if in_pieces and processes.is_first() else None
     note_cut_histories(learner.model, config.max_history, dataset)
     checkpoints = run_folder / "model.checkpoint"
     # Other settings for rewards leave the training on events as it is.
@@ -92,7 +100,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         claim(checkpoints, [events_only.model_dump(mode="json"), runtime.seed, digests, words])
     started = time.perf_counter()
     with memory.explained(f"it takes {memory.of_step(learner.model, config, runtime)}"):
-        log = fit(learner, config, dataset, runtime, checkpoints, aids)
+        log = fit(learner, config, dataset, runtime, checkpoints, aids, twin)
         folder = run_folder / "model"
         if not processes.is_first():
             processes.wait()
@@ -135,8 +143,18 @@ def fit(
     runtime: Runtime,
     checkpoints: Path,
     aids: Aids,
+    twin: tuple[Learner, Aids] | None = None,
 ) -> list[dict[str, Any]]:
     """Train on events, then from rewards where the recipe says so; the best weights are kept.
+
+    Args:
+        learner: The model; it has the best weights afterwards.
+        config: The section of the recipe.
+        dataset: What is learned from.
+        runtime: Where to compute.
+        checkpoints: Where checkpoints lie.
+        aids: What helps the training.
+        twin: The same once more, to be trained in pieces in its place.
 
     Returns:
         The training log: one entry a logged step or validation.
@@ -146,22 +164,29 @@ def fit(
     held_out = dataset.histories("validation")
     examples = held_out.take(sample(len(held_out), config.validation_users, runtime.seed))
 
-    def learn() -> list[dict[str, Any]]:
+    def lesson_of(pupil: Learner, aids: Aids) -> Lesson:
+        loss = objective_of(pupil, config, aids)
         if config.tasks:
             texts = checkpoints.with_name("written_texts.jsonl")
-            lesson = mixture_lesson(model, config, dataset, runtime, objective, texts)
-        else:
-            lesson = history_lesson(model, objective, config, dataset, runtime)
+            return mixture_lesson(pupil.model, config, dataset, runtime, loss, texts)
+        return history_lesson(pupil.model, loss, config, dataset, runtime)
+
+    def learn() -> list[dict[str, Any]]:
+        with processes.first_before_others():
+            judged = lesson_of(learner, aids)
+        taught = judged if twin is None else lesson_of(*twin)
         return learn_events(
-            learner,
-            lesson,
+            learner if twin is None else twin[0],
+            taught,
             config,
             runtime,
             checkpoints,
             lambda: (
                 validate(model, objective, examples)
                 | question_figures(model, examples, runtime.seed)
+                | judged.measure()
             ),
+            None if twin is None else TrainedModule(learner.trained, judged.objective),
         )
 
     settings = config.reinforcement

@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from genrec import processes
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.objectives import Objective
+from genrec.training.pieces import own_piece, piece_of, whole
 
 FILE_NAME = "trained.safetensors"
 
@@ -54,17 +56,23 @@ class TrainedModule(nn.Module):
         model.gradient_checkpointing_enable(**settings)
 
     def save(self, folder: Path) -> None:
-        """Write all that changes in a training; what is frozen is not in a checkpoint."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: each.detach().contiguous() for name, each in self._weights().items()}
-        save_file(weights, folder / FILE_NAME)
+        """Write all that changes in a training, whole; what is frozen is not in a checkpoint.
+
+        All processes call it, for each may hold a piece; the first one writes.
+        """
+        weights = {}
+        for name, each in self._weights().items():
+            weights[name] = whole(own_piece(each), each).contiguous()
+        if processes.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(weights, folder / FILE_NAME)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote."""
         weights = self._weights()
         for name, value in load_file(folder / FILE_NAME).items():
-            weights[name].copy_(value)
+            own_piece(weights[name]).copy_(piece_of(value, weights[name]))
 
     def _weights(self) -> dict[str, nn.Parameter]:
         return {name: each for name, each in self.named_parameters() if each.requires_grad}

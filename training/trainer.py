@@ -1,12 +1,19 @@
 """Hugging Face's Trainer over a fixed plan of batches and an objective of ours."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.utils.data import SequentialSampler
 from transformers import (
     PrinterCallback,
@@ -16,14 +23,22 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from genrec import processes
+from genrec.errors import ConfigError
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Plan
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
+from genrec.training.pieces import own_piece
 from genrec.training.trained_module import TrainedModule
+
+logger = logging.getLogger(__name__)
+
+# States of optimizers: put together from all processes, beside the GPU.
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -41,9 +56,11 @@ class CodeTrainer(Trainer):
             few, and several processes take turns.
         validation: Measures the model as it is; its figures steer stopping and the best
             checkpoint.
-        average: Running average of the weights; it is what is validated and kept.
+        average_decay: Of the running average of the weights, which is what is validated and kept.
         row_learning_rate: Step size of the trained token rows, where it differs.
         callbacks: More callbacks.
+        whole: The same module once more, where the processes are to hold ``module`` in pieces and
+            this one validates and keeps it.
     """
 
     def __init__(
@@ -52,9 +69,10 @@ class CodeTrainer(Trainer):
         args: TrainingArguments,
         plan: Plan,
         validation: Callable[[], dict[str, float]],
-        average: WeightAverage,
+        average_decay: float,
         row_learning_rate: float | None,
         callbacks: list[TrainerCallback],
+        whole: TrainedModule | None = None,
     ) -> None:
         super().__init__(
             model=module,
@@ -62,17 +80,38 @@ class CodeTrainer(Trainer):
             train_dataset=plan,
             eval_dataset=plan,
             data_collator=first,
-            callbacks=[*callbacks, AveragingCallback(average)],
+            callbacks=callbacks,
         )
+        if processes.sharding() is not None:
+            self._cut_in_pieces(module)
+        self._average = WeightAverage(module, average_decay, whole)
+        self.add_callback(AveragingCallback(self._average))
         self.remove_callback(PrinterCallback)
         self._plan = plan
-        self._average = average
         self._module = module
         self._batches_read = 0
         self._terms = LossTerms()
         self.add_callback(self._terms)
         self._validation = validation
         self._row_learning_rate = row_learning_rate
+
+    def _cut_in_pieces(self, module: TrainedModule) -> None:
+        """Leave each process a piece of the weights, as the launcher's configuration has it.
+
+        Now, and not when training starts, so that the average is in pieces as well.
+        """
+        if not self.is_fsdp_enabled:
+            raise ConfigError(
+                f"the launcher asks for {processes.sharding()}, which accelerate does not do on "
+                f"{self.args.device.type}; launch it with distributed_type: MULTI_CPU, or torchrun."
+            )
+        fsdp2_prepare_model(self.accelerator, module)
+        parameters = list(module.parameters())
+        logger.info(
+            "this process holds %s of %s parameters",
+            f"{sum(own_piece(each).numel() for each in parameters):,}",
+            f"{sum(each.numel() for each in parameters):,}",
+        )
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(self._plan)
@@ -131,11 +170,10 @@ class CodeTrainer(Trainer):
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # noqa: ANN401
         """Measure the model on the validation users; figures get the prefix ``eval_``."""
         started = time.perf_counter()
-        self._average.swap()
         # One process measures and all go by its figures, so that they stop at the same step.
-        figures = processes.from_first(self._validation)
+        with self._average.shown():
+            figures = processes.from_first(self._validation)
         metrics = {f"eval_{name}": value for name, value in figures.items()}
-        self._average.swap()
         metrics["eval_seconds"] = time.perf_counter() - started
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -143,24 +181,50 @@ class CodeTrainer(Trainer):
         )
         return metrics
 
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
-    ) -> None:
-        """Write what is trained and its average into a checkpoint."""
-        if processes.is_first():
-            folder = Path(str(output_dir))
-            self._module.save(folder)
-            self._average.save(folder)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what is trained and its average into a checkpoint; all processes take part."""
+        folder = Path(str(output_dir))
+        self._module.save(folder)
+        self._average.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
-        """Read what ``_save`` wrote."""
+        """Read what ``save_model`` wrote."""
         self._module.load(Path(resume_from_checkpoint))
         self._average.load(Path(resume_from_checkpoint))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write their state, whole and by name, so that any number of processes can go on."""
+        state = get_optimizer_state_dict(self._module, self._inner_optimizer(), options=_WHOLE)
+        if processes.is_first():
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self._scheduler().state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Read what ``_save_optimizer_and_scheduler`` wrote."""
+        if checkpoint is None:
+            return
+        states = [
+            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+            for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
+        ]
+        optimizer = self._inner_optimizer()
+        set_optimizer_state_dict(self._module, optimizer, states[0], options=_WHOLE)
+        self._scheduler().load_state_dict(states[1])
+
+    def _scheduler(self) -> torch.optim.lr_scheduler.LRScheduler:
+        assert self.lr_scheduler is not None  # made before the first checkpoint
+        return self.lr_scheduler
+
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        """Return torch's optimizer, which accelerate has wrapped."""
+        optimizer: Any = self.optimizer
+        inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+        return inner
 
     def _load_best_model(self) -> None:
         """Put the average of the best checkpoint into the model."""
         self._average.load(Path(str(self.state.best_model_checkpoint)))
-        self._average.swap()
+        self._average.show()
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:  # noqa: ANN401
         """Give the trained token rows their own step size, when one is set."""

@@ -40,5 +40,5 @@ def test_a_launcher_that_shards_is_refused(tmp_path, run_folder):
     before = artifacts.read_manifest(folder / "model").digest
     done = launch(folder, "--use_fsdp")
     assert done.returncode != 0
-    assert "asks for FSDP" in done.stderr.replace("\n", " ")
+    assert "asks for FSDP with 1 processes" in done.stderr.replace("\n", " ")
     assert artifacts.read_manifest(folder / "model").digest == before

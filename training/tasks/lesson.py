@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec import artifacts, processes
+from genrec import artifacts
 from genrec.config_train import TrainConfig
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -137,10 +137,9 @@ def mixture_lesson(
     known = np.flatnonzero(dataset.item_counts)
     customers: CustomerTexts = TemplateTexts(items, templates)
     if config.text_writer is not None:
-        with processes.first_before_others():
-            customers = _written(
-                config, items, templates, runtime, texts_file, known, (sequences, examples), most
-            )
+        customers = _written(
+            config, items, templates, runtime, texts_file, known, (sequences, examples), most
+        )
     material = Material(items, customers)
     names = tuple(share.name for share in config.tasks)
     plan = MixturePlan(
