@@ -168,7 +168,7 @@ def test_the_page_shows_what_is_stale_failed_and_beside_a_reference():
     plan = changed_plan(tables__quality__reference="stream")
     records = [
         record("beauty", "stream", 42, 0.05, stale=True, tokens_read=2_000_000),
-        record("beauty", "stream-teacher", 42, 0.04),
+        record("beauty", "stream-bridge", 42, 0.04),
         {**record("beauty", "tiger", 42, 0.0), "failed": "out of memory"},
     ]
     notes = {"protocol": "p"}
@@ -176,7 +176,7 @@ def test_the_page_shows_what_is_stale_failed_and_beside_a_reference():
     text = page.page(plan, body)
     assert "| stream (earlier settings) | generative | 1 seed | 0.1000 | 0.0500 |" in text
     assert "2,000,000" in text
-    line = next(line for line in text.splitlines() if line.startswith("| stream-teacher |"))
+    line = next(line for line in text.splitlines() if line.startswith("| stream-bridge |"))
     assert line.endswith("| 0.800 |")
     assert "| beauty | standard | tiger | 42 | out of memory |" in text
 
