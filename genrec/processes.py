@@ -8,10 +8,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 Value = TypeVar("Value")
 
+# How long a process waits for the others: the first one may validate for hours. One that died is
+# noticed by the launcher.
+_PATIENCE = timedelta(days=1)
 # The one way to cut weights in pieces that is known here.
 IN_PIECES = "FSDP2"
 # What accelerate's configuration files switch on through the environment.
@@ -52,7 +56,7 @@ def join(*, cpu: bool) -> None:
     if count() > 1:
         from accelerate import PartialState
 
-        PartialState(cpu=cpu)
+        PartialState(cpu=cpu, timeout=_PATIENCE)
 
 
 def wait() -> None:

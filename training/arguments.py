@@ -20,10 +20,6 @@ _CHECKPOINTING: str = next(
 )
 
 
-# Seconds that a process waits for the others.
-_PATIENCE = 24 * 3600
-
-
 def batches_of_each(config: TrainConfig) -> int:
     """Return the batches of one optimizer step that each process reads.
 
@@ -101,8 +97,6 @@ def trainer_arguments(
         or config.dense.weight > 0,
         # What a model keeps of a batch is that of its own process.
         ddp_broadcast_buffers=False,
-        # The others wait while the first process validates.
-        ddp_timeout=_PATIENCE,
         **renamed,
     )
     # One process drives one device; several GPUs must not make the trainer split our batches.

@@ -33,7 +33,7 @@ from genrec.model.picture_tokens import (
 from genrec.model.soft_tokens import SoftTable, SoftTokens
 from genrec.runtime import Runtime
 from genrec.training.adapters import add_adapters
-from genrec.training.item_tasks import ItemExample, ItemTexts, examples_of, item_pieces
+from genrec.training.item_tasks import ItemExample, ItemWords, examples_of, item_pieces
 from genrec.training.item_training import ItemSchedule, tune_items
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         inputs["image"] = run_folder / "image"
         artifacts.verify(inputs["image"], "image")
     dataset = Dataset.load(inputs["dataset"])
-    texts = ItemTexts.of(dataset.catalog, section.description)
+    texts = ItemWords.of(dataset.catalog, section.description)
     runtime.start()
     reader, soft, adapted = build(section, inputs.get("image"), runtime)
     examples = _examples(section, texts, reader.pictures, dataset, runtime.seed)
@@ -175,7 +175,7 @@ _WITHOUT = {
 
 def _examples(
     section: ItemModelConfig,
-    texts: ItemTexts,
+    texts: ItemWords,
     pictures: PictureTokens,
     dataset: Dataset,
     seed: int,
@@ -213,7 +213,7 @@ def _examples(
     return found
 
 
-def read_items(reader: ItemReader, texts: ItemTexts, batch_size: int) -> EmbeddingTable:
+def read_items(reader: ItemReader, texts: ItemWords, batch_size: int) -> EmbeddingTable:
     """Return the vector of each item, float32[n, h], zero where nothing is known of it.
 
     Raises:

@@ -39,7 +39,7 @@ class ItemExample:
 
 
 @dataclass(frozen=True)
-class ItemTexts:
+class ItemWords:
     """What is known of each catalogue row in words; empty where nothing is.
 
     Attributes:
@@ -55,7 +55,7 @@ class ItemTexts:
     texts: list[str]
 
     @classmethod
-    def of(cls, catalog: Catalog, description: str | None = None) -> "ItemTexts":
+    def of(cls, catalog: Catalog, description: str | None = None) -> "ItemWords":
         """Read the columns of a catalogue.
 
         Args:
@@ -89,7 +89,7 @@ class ItemTexts:
         return cls(catalog.titles, attributes, descriptions, catalog.texts)
 
 
-def item_pieces(row: int, texts: ItemTexts, pictures: PictureTokens) -> tuple[Piece, ...]:
+def item_pieces(row: int, texts: ItemWords, pictures: PictureTokens) -> tuple[Piece, ...]:
     """Return what is read to get the vector of an item; empty when nothing is known of it."""
     words = texts.texts[row].strip() or texts.attributes[row]
     seen: tuple[Piece, ...] = (Picture(row),) if row in pictures else ()
@@ -101,7 +101,7 @@ def item_pieces(row: int, texts: ItemTexts, pictures: PictureTokens) -> tuple[Pi
 
 def examples_of(
     task: Task,
-    texts: ItemTexts,
+    texts: ItemWords,
     pictures: PictureTokens,
     sequences: Histories,
     *,
@@ -132,7 +132,7 @@ def examples_of(
     return [_description(task, row, texts) for row in chosen]
 
 
-def _tells_more(texts: ItemTexts, row: int) -> bool:
+def _tells_more(texts: ItemWords, row: int) -> bool:
     """Tell whether a description has a word that is not in title and attributes: one to learn.
 
     Without a column of descriptions an item's text stands in, which is often made of these.
@@ -145,7 +145,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-def _description(task: Task, row: int, texts: ItemTexts) -> ItemExample:
+def _description(task: Task, row: int, texts: ItemWords) -> ItemExample:
     title = f"Title: {texts.titles[row]}"
     given: tuple[Piece, ...]
     if task == "image_text":
@@ -156,7 +156,7 @@ def _description(task: Task, row: int, texts: ItemTexts) -> ItemExample:
 
 
 def _next_items(
-    texts: ItemTexts,
+    texts: ItemWords,
     pictures: PictureTokens,
     sequences: Histories,
     most: int,
@@ -181,7 +181,7 @@ def _next_items(
 
 
 def _history(
-    history: Sequence[int] | NDArray[np.int32], texts: ItemTexts, pictures: PictureTokens
+    history: Sequence[int] | NDArray[np.int32], texts: ItemWords, pictures: PictureTokens
 ) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     for row in (int(item) for item in history):

@@ -23,7 +23,7 @@ from genrec.model.item_reader import Picture
 from genrec.runtime import Runtime
 from genrec.training import item_model as stage
 from genrec.training import item_training
-from genrec.training.item_tasks import ItemTexts, item_pieces
+from genrec.training.item_tasks import ItemWords, item_pieces
 from tests.embeddings.pictures import as_bytes, picture
 from tests.stopping import stop_at
 from tests.training.reading_models import WORDS, causal, seeing
@@ -116,7 +116,7 @@ def test_the_stage_learns_the_tasks_and_gives_every_item_a_vector(
     set_peft_model_state_dict(adapted, load_peft_weights(str(folder / "adapter"), device="cpu"))
     soft.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
     soft.attach(reader.model)
-    texts = ItemTexts.of(Dataset.load(run_folder / "dataset").catalog)
+    texts = ItemWords.of(Dataset.load(run_folder / "dataset").catalog)
     again = stage.read_items(reader, texts, 4)
     np.testing.assert_allclose(again.vectors, table.vectors, atol=1e-5)
 
@@ -128,7 +128,7 @@ def test_merged_gives_the_vectors_of_the_adapter(run_folder, models):
     for name, weight in reader.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    texts = ItemTexts.of(Dataset.load(run_folder / "dataset").catalog)
+    texts = ItemWords.of(Dataset.load(run_folder / "dataset").catalog)
     before = stage.read_items(reader, texts, 4).vectors
     soft.detach_from(reader.model)
     reader.model = adapted.merge_and_unload()
@@ -296,7 +296,7 @@ def test_a_picture_that_leaves_no_room_is_named(run_folder, models):
 
 def test_pieces_of_every_item_fit(run_folder, models):
     reader, _, _ = stage.build(recipe(models["seeing"]).item_model, run_folder / "image", CPU)
-    texts = ItemTexts.of(Dataset.load(run_folder / "dataset").catalog)
+    texts = ItemWords.of(Dataset.load(run_folder / "dataset").catalog)
     for row in range(1, 24):
         assert reader.encode(item_pieces(row, texts, reader.pictures)).tokens[-1] == reader.mark
 

@@ -9,7 +9,7 @@ from genrec.data.histories import from_lists
 from genrec.errors import ConfigError
 from genrec.model.item_reader import Picture
 from genrec.model.picture_tokens import NoPictures, SoftPictures
-from genrec.training.item_tasks import COMPRESS, ItemTexts, examples_of, item_pieces
+from genrec.training.item_tasks import COMPRESS, ItemWords, examples_of, item_pieces
 
 TABLE = pl.DataFrame(
     {
@@ -22,7 +22,7 @@ TABLE = pl.DataFrame(
         "price": [3.0, 4.0, 5.0, 6.0],
     }
 )
-TEXTS = ItemTexts.of(Catalog(TABLE))
+TEXTS = ItemWords.of(Catalog(TABLE))
 # Items 0 and 2 have a picture.
 EYES = SoftPictures(np.asarray([[1], [0], [2], [0]], dtype=np.float32), 100, 2)
 SEQUENCES = from_lists([[0, 1, 2], [3], [2, 1]])
@@ -42,10 +42,10 @@ def test_words_of_an_item_come_from_its_columns():
         "",
     ]
     assert TEXTS.descriptions == ["it shines", "for tea", "", ""]
-    assert ItemTexts.of(Catalog(TABLE.drop("description"))).descriptions == TEXTS.texts
-    assert ItemTexts.of(Catalog(TABLE), "brand").descriptions == ["Acme", "", "Sacks", ""]
+    assert ItemWords.of(Catalog(TABLE.drop("description"))).descriptions == TEXTS.texts
+    assert ItemWords.of(Catalog(TABLE), "brand").descriptions == ["Acme", "", "Sacks", ""]
     with pytest.raises(ConfigError, match="'plot', but the items have the columns item_id"):
-        ItemTexts.of(Catalog(TABLE), "plot")
+        ItemWords.of(Catalog(TABLE), "plot")
 
 
 def test_image_to_text_shows_picture_and_title_and_asks_for_the_description():
@@ -100,6 +100,6 @@ def test_a_description_that_only_repeats_what_is_given_is_no_example():
     table = TABLE.drop("description").with_columns(
         text=pl.Series(["Lamp, Acme, light, home", "Mug, home, for tea", "Bag, Sacks", ""])
     )
-    texts = ItemTexts.of(Catalog(table))
+    texts = ItemWords.of(Catalog(table))
     found = examples_of("attributes", texts, EYES, SEQUENCES, most=100, max_history=10, seed=0)
     assert [each.answer for each in found] == [" Mug, home, for tea"]
