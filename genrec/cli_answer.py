@@ -29,12 +29,13 @@ def show_answer(result: Any, history: list[str], *, as_json: bool) -> None:  # n
 
 def _say_notes(result: Any, history: list[str]) -> None:  # noqa: ANN401 - either answer
     """Tell everything about an answer that its table does not show."""
-    for unknown in (result.unknown_items, getattr(result, "unknown_candidates", [])):
+    wanted = getattr(result, "unknown_candidates", [])
+    for what, unknown in (("", result.unknown_items), ("candidates ", wanted)):
         if unknown:
             shown = ", ".join(unknown[:UNKNOWN_SHOWN])
             more = len(unknown) - UNKNOWN_SHOWN
             shown += f" and {more} more" if more > 0 else ""
-            say(f"Not in the catalogue, left out: {shown}", style="yellow")
+            say(f"Not in the catalogue, {what}left out: {shown}", style="yellow")
     missing = set(result.unknown_items)
     known = sum(item_id not in missing for item_id in history)
     if 0 < result.history_read < known:

@@ -89,7 +89,10 @@ def recommend(
         str | None,
         typer.Option(metavar="ID,ID", help="Item ids, oldest first; quote an id with a comma."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Items to recommend.")] = 10,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", min=1, help="Items to recommend; default 10, or all --candidates."),
+    ] = None,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also recommend items of the history.")
     ] = False,
@@ -148,7 +151,7 @@ def recommend(
     if everyone is not None:
         # By name, as the stages are: the door must not import the rooms behind it.
         write = resolve_name("genrec.serving.all_users:recommend_all")
-        answer(str(write(path, recommender, everyone, k=k, rules=asked, quiet=quiet)))
+        answer(str(write(path, recommender, everyone, k=k or 10, rules=asked, quiet=quiet)))
         return
     item_ids = read_ids(history or "", "--history")
     if candidates is not None:
@@ -156,7 +159,7 @@ def recommend(
         [result] = chooser.choose([item_ids], [read_ids(candidates, "--candidates")])
         result = replace(result, items=result.items[:k])
     else:
-        [result] = recommender.recommend([item_ids], k=k, rules=asked)
+        [result] = recommender.recommend([item_ids], k=k or 10, rules=asked)
     show_answer(result, item_ids, as_json=as_json)
 
 

@@ -93,7 +93,8 @@ class TrainConfig(Section):
     batch_tokens: int = setting(8192, "Tokens in a batch, padding included.", "tokens", ge=1)
     batches_per_step: int = setting(
         1,
-        "Batches whose mean gradient makes one optimizer step; several processes share them.",
+        "Batches whose mean gradient makes one optimizer step; several processes share them, and "
+        "what is left of the plan for a last step is not trained.",
         "batches",
         ge=1,
     )

@@ -29,7 +29,7 @@ def count() -> int:
 
 def place() -> int:
     """Return the number of this one, from 0."""
-    return int(os.environ.get("RANK") or 0)
+    return int(os.environ.get("RANK") or 0) if count() > 1 else 0
 
 
 def place_on_machine() -> int:

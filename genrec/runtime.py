@@ -86,7 +86,8 @@ class Runtime:
         if self.threads:
             torch.set_num_threads(self.threads)
         if processes.count() > 1 and self.torch_device().type == "cuda":
-            torch.cuda.set_device(processes.place_on_machine())
+            # A launcher may let each process see one GPU alone.
+            torch.cuda.set_device(processes.place_on_machine() % torch.cuda.device_count())
         random.seed(self.seed)
         np.random.seed(self.seed)  # noqa: NPY002 - libraries below still read the global one
         torch.manual_seed(self.seed)

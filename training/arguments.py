@@ -44,8 +44,11 @@ def require_first_gpu(runtime: Runtime) -> None:
         ConfigError: It says how to choose another one.
     """
     place = runtime.torch_device()
-    if processes.count() > 1:
-        return  # each has taken its own
+    if processes.count() > 1 and place.index is not None:
+        raise ConfigError(
+            f"runtime.device is {place}, but {processes.count()} processes take a GPU each; set "
+            "runtime.device: cuda."
+        )
     if place.type == "cuda" and place.index:
         raise ConfigError(
             f"runtime.device is {place}, but training takes the first GPU that it sees; set the "

@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback
 
 from genrec import processes
 from genrec.config_train import TrainConfig
+from genrec.errors import ConfigError
 from genrec.model.progress_bars import without_progress_bars
 from genrec.runtime import Runtime
 from genrec.training.arguments import trainer_arguments
@@ -29,7 +30,7 @@ def learn_events(
     runtime: Runtime,
     checkpoints: Path,
     validation: Callable[[], dict[str, float]],
-    whole: TrainedModule | None = None,
+    kept: TrainedModule | None = None,
 ) -> list[dict[str, Any]]:
     """Train until the plan ends or validation stops getting better; keep the best weights.
 
@@ -40,14 +41,19 @@ def learn_events(
         runtime: Where to compute.
         checkpoints: Where checkpoints lie; it goes on from the newest.
         validation: Measures the model as it is.
-        whole: The same model once more, which is validated and kept, where the processes hold the
+        kept: The same model once more, which is validated and kept, where the processes hold the
             learner in pieces; None where this one does not validate.
 
     Returns:
         The training log: one entry a logged step or validation.
     """
     plan, objective = lesson.plan, lesson.objective
-    steps = max(1, len(plan) // config.batches_per_step)
+    steps = len(plan) // config.batches_per_step
+    if not steps:
+        raise ConfigError(
+            f"the training has {len(plan)} batches, and a step takes {config.batches_per_step} of "
+            "them; lower train.batches_per_step or train.batch_tokens, or raise train.epochs."
+        )
     if config.max_steps >= 0:
         steps = min(config.max_steps, steps)
     logger.info(
@@ -70,7 +76,7 @@ def learn_events(
             ThroughputCallback(plan, objective),
             *lesson.callbacks,
         ],
-        whole,
+        kept,
     )
     start = last_checkpoint(checkpoints)
     if start is not None:

@@ -1,7 +1,40 @@
 """Tensors of which every process holds a piece, as FSDP cuts them; others are whole already."""
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def cut(
+    module: nn.Module, *, reshard_after_forward: bool, offload_policy: OffloadPolicy | None
+) -> int:
+    """Leave each process a piece of every parameter, and return the number of groups (FSDP2).
+
+    A group is put together while it computes: each layer of the language model is one, and all
+    that is left is another. Number types stay as they are; autocast chooses those of products.
+
+    Args:
+        module: Changed in place; ``trained`` in it is one of transformers' models.
+        reshard_after_forward: Put layers together again for the backward pass, which takes less
+            memory and more time.
+        offload_policy: Where pieces lie while they wait.
+    """
+    model: Any = module.trained
+    settings: dict[str, Any] = {}
+    if offload_policy is not None:
+        settings["offload_policy"] = offload_policy
+    named = set(model._no_split_modules or ())
+    layers = [each for each in module.modules() if type(each).__name__ in named]
+    for layer in layers:
+        fully_shard(layer, reshard_after_forward=reshard_after_forward, **settings)
+    fully_shard(module, **settings)
+    assert isinstance(module, FSDPModule)
+    if hasattr(module, "set_reduce_scatter_unused_params"):
+        # What has no gradient in this process may have one in another.
+        module.set_reduce_scatter_unused_params(True)
+    return len(layers) + 1
 
 
 def own_piece(tensor: Tensor) -> Tensor:

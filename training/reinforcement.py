@@ -118,6 +118,8 @@ def _adapted(arguments: TrainingArguments, settings: ReinforcementConfig) -> Tra
     # Checkpoints lie between batches, for the groups of a batch are not saved.
     every = max(1, -(-settings.steps // settings.evaluations)) * settings.inner_steps
     arguments.max_steps = steps
+    # A batch of histories is a step, however many batches a step on events takes.
+    arguments.gradient_accumulation_steps = 1
     arguments.learning_rate = settings.learning_rate
     arguments.weight_decay = 0.0
     arguments.warmup_steps = round(_WARMUP * steps)

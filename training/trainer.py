@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -32,13 +31,14 @@ from genrec.training.batches import Plan
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
 from genrec.training.objectives import Objective
-from genrec.training.pieces import own_piece
+from genrec.training.pieces import cut, own_piece, whole
 from genrec.training.trained_module import TrainedModule
 
 logger = logging.getLogger(__name__)
 
 # States of optimizers: put together from all processes, beside the GPU.
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+# A parameter that never had a gradient has none.
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
 
 
 def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -59,7 +59,7 @@ class CodeTrainer(Trainer):
         average_decay: Of the running average of the weights, which is what is validated and kept.
         row_learning_rate: Step size of the trained token rows, where it differs.
         callbacks: More callbacks.
-        whole: The same module once more, where the processes are to hold ``module`` in pieces and
+        kept: The same module once more, where the processes are to hold ``module`` in pieces and
             this one validates and keeps it.
     """
 
@@ -72,7 +72,7 @@ class CodeTrainer(Trainer):
         average_decay: float,
         row_learning_rate: float | None,
         callbacks: list[TrainerCallback],
-        whole: TrainedModule | None = None,
+        kept: TrainedModule | None = None,
     ) -> None:
         super().__init__(
             model=module,
@@ -84,7 +84,7 @@ class CodeTrainer(Trainer):
         )
         if processes.sharding() is not None:
             self._cut_in_pieces(module)
-        self._average = WeightAverage(module, average_decay, whole)
+        self._average = WeightAverage(module, average_decay, kept)
         self.add_callback(AveragingCallback(self._average))
         self.remove_callback(PrinterCallback)
         self._plan = plan
@@ -105,12 +105,18 @@ class CodeTrainer(Trainer):
                 f"the launcher asks for {processes.sharding()}, which accelerate does not do on "
                 f"{self.args.device.type}; launch it with distributed_type: MULTI_CPU, or torchrun."
             )
-        fsdp2_prepare_model(self.accelerator, module)
+        plugin = self.accelerator.state.fsdp_plugin
+        groups = cut(
+            module,
+            reshard_after_forward=bool(plugin.reshard_after_forward),
+            offload_policy=plugin.cpu_offload,
+        )
         parameters = list(module.parameters())
         logger.info(
-            "this process holds %s of %s parameters",
+            "this process holds %s of %s parameters, in %d groups",
             f"{sum(own_piece(each).numel() for each in parameters):,}",
             f"{sum(each.numel() for each in parameters):,}",
+            groups,
         )
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> SequentialSampler:  # noqa: ANN401
@@ -124,7 +130,9 @@ class CodeTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the objective's loss of one batch."""
-        terms = model(inputs)
+        # Accelerate does this for models that it prepares, but not for those in pieces.
+        with self.accelerator.autocast():
+            terms = model(inputs)
         self._terms.add(terms)
         return torch.stack(list(terms.values())).sum()
 
@@ -164,6 +172,7 @@ class CodeTrainer(Trainer):
             self._require_finite(apart, "length of the gradient beside the model")
         base: Any = super()
         norm: Tensor = base._clip_grad_norm(self._module.trained)
+        norm = whole(own_piece(norm), norm)
         self._require_finite(norm, "length of the gradient")
         return norm
 
@@ -239,8 +248,20 @@ class CodeTrainer(Trainer):
         if beside:
             decay = self.args.weight_decay
             optimizer.add_param_group({"params": beside, "weight_decay": decay})
+        self._groups = [list(group["params"]) for group in optimizer.param_groups]
         self.optimizer = optimizer
         return optimizer
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> torch.optim.lr_scheduler.LRScheduler:  # noqa: ANN401
+        """Make the schedule, once accelerate has prepared model and optimizer.
+
+        Accelerate finds parameters that were cut in pieces again by where these lie in memory,
+        which tells no empty pieces apart. Here nothing was replaced, so they are put back.
+        """
+        for group, own in zip(self._inner_optimizer().param_groups, self._groups, strict=True):
+            group["params"] = own
+        scheduler: torch.optim.lr_scheduler.LRScheduler = super().create_scheduler(*args, **kwargs)
+        return scheduler
 
     def _rows_apart(self, row_learning_rate: float) -> torch.optim.Optimizer:
         rows: list[nn.Parameter] = []

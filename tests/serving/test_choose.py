@@ -109,7 +109,7 @@ def test_the_command_line_orders_candidates(folder, chooser):
     [choice] = chooser.choose([history], [among])
     found = [item["item_id"] for item in json.loads(result.stdout)["items"]]
     assert found == [item.item_id for item in choice.items]
-    assert "left out: ghost" in result.stderr and "left out: no" in result.stderr
+    assert "left out: ghost" in result.stderr and "candidates left out: no" in result.stderr
     short = invoke("recommend", folder, *asked, "-k", 1)
     assert choice.items[0].title in short.stdout and choice.items[1].title not in short.stdout
 

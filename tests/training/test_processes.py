@@ -45,11 +45,11 @@ IN_PIECES = {
 KINDS = pytest.mark.parametrize("kind", [{}, IN_PIECES], ids=["whole", "in pieces"])
 
 
-def launched(*runs, kind, wait=True):
-    """Train runs in two processes, one run after the other."""
+def launched(*runs, kind, wait=True, processes=2):
+    """Train runs in several processes, one run after the other."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     started = subprocess.Popen(
-        [*command, "--nproc_per_node", "2", "-m", "tests.train_all", *map(str, runs)],
+        [*command, "--nproc_per_node", str(processes), "-m", "tests.train_all", *map(str, runs)],
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} | kind,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,6 +83,17 @@ def require_equal(run, straight, kind):
             torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0, msg=f"{run} {name}")
 
 
+def require_pieces(said, trainings, share):
+    """The first process says what it holds: about its share, with each layer in a group apart."""
+    pattern = "this process holds ([0-9,]+) of ([0-9,]+) parameters, in ([0-9]+) groups"
+    held = [[int(each.replace(",", "")) for each in line] for line in re.findall(pattern, said)]
+    assert len(held) == trainings
+    for own, every, groups in held:
+        # Not that share of every tensor: a first dimension may be odd, or 1.
+        assert 0.8 * share < own / every < 1.3 * share
+        assert groups >= 2
+
+
 def losses(run):
     log = json.loads((run / "model" / "training.json").read_text())
     return [
@@ -111,11 +122,7 @@ def test_every_recipe_learns_the_same_in_two_processes(alone, tmp_path, kind):
     runs = [copied(alone / name, tmp_path / name) for name in NAMES]
     code, said = launched(*runs, kind=kind)
     assert code == 0, said
-    held = re.findall("this process holds ([0-9,]+) of ([0-9,]+) parameters", said)
-    assert len(held) == (len(NAMES) if kind else 0)
-    for own, every in ((int(each.replace(",", "")) for each in pair) for pair in held):
-        # Not half of every tensor: a first dimension may be odd.
-        assert 0.4 * every < own < 0.65 * every
+    require_pieces(said, len(NAMES) if kind else 0, share=1 / 2)
     for run in runs:
         straight = alone / run.name
         require_equal(run, straight, kind)
@@ -164,14 +171,55 @@ def test_one_that_is_killed_stops_all_and_any_number_goes_on(straight, tmp_path,
     require_equal(alone, straight, kind)
 
 
+def test_pieces_in_bfloat16(alone, tmp_path):
+    """Vectors from elsewhere are float32, whatever the number type of products is."""
+    names = ["a-llmrec", "a-llmrec-gpu", "hybrid", "prorec-gpu"]
+    for name in names:
+        run = copied(alone / name, tmp_path / "one" / name)
+        done = invoke("train", run, "-q", "--set", "runtime.dtype=bfloat16")
+        assert done.exit_code == 0, done.stderr
+        copied(run, tmp_path / "two" / name)
+    code, said = launched(*(tmp_path / "two" / name for name in names), kind=IN_PIECES)
+    assert code == 0, said
+    require_pieces(said, len(names), share=1 / 2)
+    for name in names:
+        one, two = losses(tmp_path / "one" / name), losses(tmp_path / "two" / name)
+        for first, second in zip(one, two, strict=True):
+            assert second == pytest.approx(first, rel=1e-3)
+
+
+def test_pieces_may_be_empty(alone, tmp_path):
+    """Adapters of rank 4 among three processes: the last one holds nothing of half of them."""
+    run = copied(alone / "stream", tmp_path / "stream")
+    sets = ["--set", "train.batches_per_step=3", "--set", "train.lora.rank=4"]
+    assert invoke("train", run, "-q", *sets).exit_code == 0
+    shared = copied(run, tmp_path / "shared")
+    code, said = launched(shared, kind=IN_PIECES, processes=3)
+    assert code == 0, said
+    require_pieces(said, 1, share=1 / 3)
+    require_equal(shared, run, IN_PIECES)
+
+
 def test_processes_that_cannot_share_a_step_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     runtime = Runtime(device="cpu", quiet=True)
     with pytest.raises(ConfigError, match=r"batches_per_step is 3, which 2 processes cannot"):
         train.run(tmp_path, Recipe.model_validate({"train": {"batches_per_step": 3}}), runtime)
+    with pytest.raises(ConfigError, match="2 processes take a GPU each"):
+        monkeypatch.setattr(Runtime, "torch_device", lambda _: torch.device("cuda:0"))
+        train.run(tmp_path, Recipe.model_validate({"train": {"batches_per_step": 2}}), runtime)
+    monkeypatch.undo()
+    monkeypatch.setenv("WORLD_SIZE", "2")
     rewarded = {"batches_per_step": 2, "reinforcement": {"steps": 5}}
     with pytest.raises(ConfigError, match="learning from rewards runs in one process"):
         train.run(tmp_path, Recipe.model_validate({"train": rewarded}), runtime)
+
+
+def test_a_step_of_more_batches_than_there_are_is_refused(straight, tmp_path):
+    run = copied(straight, tmp_path / "run")
+    done = invoke("train", run, "-q", "--set", "train.batches_per_step=100000")
+    assert done.exit_code == 1
+    assert re.search("the training has [0-9]+ batches, and a step takes 100000", done.stderr)
 
 
 def test_one_process_needs_no_group():
