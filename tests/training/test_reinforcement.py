@@ -94,7 +94,9 @@ def test_adapters_and_new_rows_learn_from_rewards(
     groups, losses = kept(monkeypatch, "draw_groups"), kept(monkeypatch, "grpo_loss")
     source = str(tiny_language_model(tmp_path / "lm", small_index))
     rewards = TEACHES | {"learning_rate": 3e-2, "steps": 15, "hint_codes": 1}
-    settings = recipe(**FLAT, language_model=source, form=form, reinforcement=rewards)
+    # A step on events takes two batches, a step on rewards one.
+    events = FLAT | {"batches_per_step": 2, "epochs": 4}
+    settings = recipe(**events, language_model=source, form=form, reinforcement=rewards)
     folder = train.run(run_folder, settings, RUNTIME)
     known = facts(folder)["reinforcement"]
     assert known["kept"]
@@ -182,12 +184,16 @@ def test_batches_that_teach_nothing_are_refused_and_the_trained_model_is_not_los
     assert not (run / "model.checkpoint").exists()
 
 
-@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize(
+    ("pretrained", "more"),
+    # What distils vectors is never moved by rewards, and its optimizer has nothing to say of it.
+    [(False, {}), (True, {}), (False, {"distillation_weight": 0.3})],
+)
 def test_stop_and_resume_gives_what_an_uninterrupted_run_gives(
-    pretrained, tmp_path, cycle_dataset, small_index, monkeypatch
+    pretrained, more, tmp_path, cycle_dataset, small_index, monkeypatch
 ):
     rewards = {"steps": 8, "histories": 16, "learning_rate": 3e-3, "evaluations": 4}
-    changes = FLAT | {"reinforcement": rewards}
+    changes = FLAT | {"reinforcement": rewards} | more
     if pretrained:
         changes["language_model"] = str(tiny_language_model(tmp_path / "lm", small_index))
     settings = recipe(**changes)
