@@ -194,12 +194,15 @@ def config(
 ) -> None:
     """List the built-in recipes, or print one whole, every key explained."""
     from genrec import recipe_file
-    from genrec.cli_console import answer, say
+    from genrec.cli_console import answer, output, plain_table, say
 
     if schema:
         answer(recipe_file.schema())
     elif name is None:
-        answer("\n".join(recipe_file.builtin_names()))
+        table = plain_table("name", "what it is")
+        for each in recipe_file.builtin_names():
+            table.add_row(each, recipe_file.builtin_summary(each))
+        output().print(table)
         say("`genrec config NAME` prints one whole; `genrec run NAME` runs it.")
     else:
         recipe, _ = cli_stages.open_target(name, None, overrides)

@@ -7,9 +7,11 @@ in one error.
 
 import difflib
 import json
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,14 @@ def builtin_names() -> list[str]:
         for entry in folder.iterdir()
         if entry.name.endswith(".yaml")
     )
+
+
+def builtin_summary(name: str) -> str:
+    """Say what a recipe that comes with genrec is, in the words that its file begins with."""
+    text = resources.files("genrec.configs").joinpath(f"{name}.yaml").read_text("utf-8")
+    comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    words = " ".join(line.removeprefix("#").strip() for line in comment)
+    return re.split("[.:;] ", f"{words} ")[0]
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -70,7 +70,12 @@ def test_no_verb_prints_help_and_is_a_usage_error():
 
 
 def test_config_lists_and_prints_recipes_that_load_again():
-    assert invoke("config").stdout.split() == builtin_names()
+    rows = [line.split(maxsplit=1) for line in invoke("config").stdout.splitlines()]
+    listed = {row[0]: row[1].strip() for row in rows[1:] if len(row) == 2}
+    del listed["name"]
+    assert list(listed) == builtin_names()
+    assert all(len(words) > len("for one GPU") for words in listed.values())
+    assert listed["tiger"] == "TIGER (Rajput et al., 2023) on the embedded store"
     result = invoke("config", "quickstart", "--set", "index.levels=4")
     assert (
         "# Codes per item; null takes 2 up to 26,214 items and 3 beyond. [codes]\n  levels: 4"
