@@ -117,6 +117,7 @@ def alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @KINDS
 def test_every_recipe_learns_the_same_in_two_processes(alone, tmp_path, kind):
     runs = [copied(alone / name, tmp_path / name) for name in NAMES]
@@ -143,6 +144,7 @@ def test_a_step_of_two_batches_is_not_a_step_of_one(straight, tmp_path):
     assert losses(straight)[-1]["tokens_read"] > losses(other)[-1]["tokens_read"]
 
 
+@pytest.mark.slow
 @KINDS
 def test_one_that_is_killed_stops_all_and_any_number_goes_on(straight, tmp_path, kind):
     run = copied(straight, tmp_path / "run")
@@ -171,6 +173,7 @@ def test_one_that_is_killed_stops_all_and_any_number_goes_on(straight, tmp_path,
     require_equal(alone, straight, kind)
 
 
+@pytest.mark.slow
 def test_pieces_in_bfloat16(alone, tmp_path):
     """Vectors from elsewhere are float32, whatever the number type of products is."""
     names = ["a-llmrec", "a-llmrec-gpu", "hybrid", "prorec-gpu"]
@@ -188,6 +191,7 @@ def test_pieces_in_bfloat16(alone, tmp_path):
             assert second == pytest.approx(first, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_pieces_may_be_empty(alone, tmp_path):
     """Adapters of rank 4 among three processes: the last one holds nothing of half of them."""
     run = copied(alone / "stream", tmp_path / "stream")
