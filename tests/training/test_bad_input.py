@@ -215,7 +215,7 @@ def test_a_loss_that_is_no_number_stops_and_says_where(
     assert not (run_folder / "model").exists()
     from safetensors.torch import load_file
 
-    for name in ("model.safetensors", "average.safetensors"):
+    for name in ("trained.safetensors", "average.safetensors"):
         assert all(value.isfinite().all() for value in load_file(good / name).values())
     # Once the cause is gone, it goes on from there.
     monkeypatch.undo()
