@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import EarlyStoppingCallback
 
 from genrec import processes
@@ -78,6 +79,9 @@ def learn_events(
         ],
         kept,
     )
+    if processes.place():
+        # Else all would drop the same places of different batches.
+        torch.manual_seed(runtime.seed + processes.place())
     start = last_checkpoint(checkpoints)
     if start is not None:
         logger.info("continuing from %s", start)
