@@ -25,6 +25,8 @@ Overrides = Annotated[
 RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
 ]
+# Items of a list where nothing is said of -k.
+_USUAL = 10
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -63,9 +65,8 @@ def _run_one(
     from genrec.run_folder import read_timings
 
     recipe, run_folder = open_target(target, run, overrides)
-    first = processes.is_first()
-    folder = run_stage(verb, run_folder, recipe, runtime_of(recipe, quiet=quiet or not first))
-    if first:
+    folder = run_stage(verb, run_folder, recipe, runtime_of(recipe, quiet=quiet))
+    if processes.is_first():
         say(f"{verb}: {read_timings(run_folder)[verb]:.1f} s -> {folder}")
     return run_folder
 
@@ -132,7 +133,7 @@ def recommend(
     from pkgutil import resolve_name
 
     from genrec import Recommender
-    from genrec.cli_answer import show_answer
+    from genrec.cli_answer import show_choice, show_recommendation
     from genrec.cli_console import answer
     from genrec.cli_request import read_ids
 
@@ -151,16 +152,16 @@ def recommend(
     if everyone is not None:
         # By name, as the stages are: the door must not import the rooms behind it.
         write = resolve_name("genrec.serving.all_users:recommend_all")
-        answer(str(write(path, recommender, everyone, k=k or 10, rules=asked, quiet=quiet)))
+        answer(str(write(path, recommender, everyone, k=k or _USUAL, rules=asked, quiet=quiet)))
         return
     item_ids = read_ids(history or "", "--history")
     if candidates is not None:
         chooser = resolve_name("genrec.serving.choose:ItemChooser")(recommender)
-        [result] = chooser.choose([item_ids], [read_ids(candidates, "--candidates")])
-        result = replace(result, items=result.items[:k])
+        [choice] = chooser.choose([item_ids], [read_ids(candidates, "--candidates")])
+        show_choice(replace(choice, items=choice.items[:k]), item_ids, as_json=as_json)
     else:
-        [result] = recommender.recommend([item_ids], k=k or 10, rules=asked)
-    show_answer(result, item_ids, as_json=as_json)
+        [result] = recommender.recommend([item_ids], k=k or _USUAL, rules=asked)
+        show_recommendation(result, item_ids, as_json=as_json)
 
 
 def _rules(given: str | None, *, exclude_seen: bool) -> Any:  # noqa: ANN401 - Rules of serving

@@ -7,7 +7,8 @@ stage that is remade with the same result leaves all that follow it fresh.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -200,13 +201,13 @@ def run_stage(verb: str, run_folder: Path, recipe: Recipe, runtime: Runtime) -> 
     """
     require_processes_for(verb)
     stage = stage_of(verb)
-    if not processes.is_first():
-        # The first one holds the folder and keeps the recipe for all.
-        check_inputs(stage, run_folder, recipe)
-        runtime.start()
-        resolve_name(stage.entry)(run_folder, recipe, runtime)
-        return run_folder / stage.folder
-    with locked(run_folder), keeping_recipe(run_folder, recipe):
+    with ExitStack() as held:
+        if processes.is_first():
+            # For all of them: the others neither write nor show anything.
+            held.enter_context(locked(run_folder))
+            held.enter_context(keeping_recipe(run_folder, recipe))
+        else:
+            runtime = replace(runtime, quiet=True)
         check_inputs(stage, run_folder, recipe)
         _run(stage, run_folder, recipe, runtime)
     return run_folder / stage.folder
@@ -258,7 +259,8 @@ def _run(stage: Stage, run_folder: Path, recipe: Recipe, runtime: Runtime) -> fl
     runtime.start()
     resolve_name(stage.entry)(run_folder, recipe, runtime)
     seconds = time.monotonic() - started
-    record_timing(run_folder, stage.verb, seconds)
+    if processes.is_first():
+        record_timing(run_folder, stage.verb, seconds)
     return seconds
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import RequestError
 from genrec.serving.recommender import Recommender
-from genrec.serving.request import check_request
+from genrec.serving.request import check_lists
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def explain(recommender: Recommender, history: Sequence[str], item_id: str) -> E
         RequestError: When the catalogue has no such item, or no item of the history, the history
             is no list of texts, or the model is none that speaks in codes.
     """
-    check_request([history], 1)
+    check_lists([history])
     ranker, catalog = recommender.ranker, recommender.catalog
     if not isinstance(ranker, GenerativeRanker):
         raise RequestError(f"the model {ranker.name!r} gives no reasons.")

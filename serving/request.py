@@ -22,20 +22,11 @@ def check_request(histories: Sequence[Sequence[str]], k: int) -> None:
     Raises:
         RequestError: When k is no whole number from 1, or a history is no list of texts.
     """
-    check_k(k)
-    check_lists(histories)
-
-
-def check_k(k: int) -> None:
-    """Check the number of items that is wanted.
-
-    Raises:
-        RequestError: When it is no whole number from 1.
-    """
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise RequestError(f"k must be a whole number, got {shortened(k)}.")
     if k < 1:
         raise RequestError(f"k must be at least 1, got {k}.")
+    check_lists(histories)
 
 
 def check_lists(

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from genrec import processes
-from genrec.training.pieces import own_piece, piece_of, whole
+from genrec.training.pieces import (
+    in_pieces,
+    joined,
+    load_pieces,
+    own_piece,
+    save_joined,
+    trained_parameters,
+)
 
 FILE_NAME = "average.safetensors"
 
@@ -29,7 +34,7 @@ class WeightCopy:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._parameters = _trained(model)
+        self._parameters = trained_parameters(model)
         self._copy = {name: own_piece(each).clone() for name, each in self._parameters.items()}
 
     @torch.no_grad()
@@ -43,16 +48,11 @@ class WeightCopy:
 
     def save(self, folder: Path) -> None:
         """Write the copy, whole, into a checkpoint folder; all processes call it, one writes."""
-        weights = {}
-        for name, piece in self._copy.items():
-            weights[name] = whole(piece, self._parameters[name]).contiguous()
-        if processes.is_first():
-            save_file(weights, folder / FILE_NAME)
+        save_joined(self._copy, self._parameters, folder / FILE_NAME)
 
     def load(self, folder: Path) -> None:
         """Read the copy from a checkpoint folder."""
-        for name, value in load_file(folder / FILE_NAME).items():
-            self._copy[name].copy_(piece_of(value, self._parameters[name]))
+        load_pieces(self._copy, self._parameters, folder / FILE_NAME)
 
 
 class WeightAverage(WeightCopy):
@@ -69,7 +69,8 @@ class WeightAverage(WeightCopy):
     def __init__(self, model: nn.Module, decay: float, shown_by: nn.Module | None = None) -> None:
         super().__init__(model)
         self._decay = decay
-        self._shown_by = None if shown_by is None else _trained(shown_by)
+        self._in_pieces = in_pieces(self._parameters)
+        self._shown_by = None if shown_by is None else trained_parameters(shown_by)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -96,14 +97,6 @@ class WeightAverage(WeightCopy):
             self.swap()
             return
         for name, piece in self._copy.items():
-            value = whole(piece, self._parameters[name])
+            value = joined(piece, self._parameters[name])
             if self._shown_by is not None:
                 self._shown_by[name].copy_(value)
-
-    @property
-    def _in_pieces(self) -> bool:
-        return processes.sharding() is not None
-
-
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: each for name, each in model.named_parameters() if each.requires_grad}

@@ -19,7 +19,8 @@ from genrec.training.learner import Learner
 from genrec.training.lesson import Lesson
 from genrec.training.progress import TrainingProgress
 from genrec.training.trained_module import TrainedModule
-from genrec.training.trainer import CodeTrainer, ThroughputCallback
+from genrec.training.trainer import CodeTrainer
+from genrec.training.training_log import ThroughputCallback
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +86,7 @@ def learn_events(
     start = last_checkpoint(checkpoints)
     if start is not None:
         logger.info("continuing from %s", start)
-    quiet = runtime.quiet or not processes.is_first()
-    with TrainingProgress(steps, quiet=quiet) as progress, without_progress_bars():
+    with TrainingProgress(steps, quiet=runtime.quiet) as progress, without_progress_bars():
         trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=start)
     return [dict(entry) for entry in trainer.state.log_history]

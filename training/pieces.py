@@ -1,10 +1,15 @@
 """Tensors of which every process holds a piece, as FSDP cuts them; others are whole already."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from genrec import processes
 
 
 def cut(
@@ -43,7 +48,12 @@ def own_piece(tensor: Tensor) -> Tensor:
     return held.to_local() if isinstance(held, DTensor) else held
 
 
-def whole(piece: Tensor, like: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with the pieces of all processes; each of them has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def joined(piece: Tensor, like: Tensor) -> Tensor:
     """Put the pieces of all processes together; each of them has to ask.
 
     Args:
@@ -52,10 +62,11 @@ def whole(piece: Tensor, like: Tensor) -> Tensor:
     """
     if not isinstance(like, DTensor):
         return piece
-    together = DTensor.from_local(
-        piece, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    return whole(
+        DTensor.from_local(
+            piece, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+        )
     )
-    return together.full_tensor()
 
 
 def piece_of(value: Tensor, like: Tensor) -> Tensor:
@@ -64,3 +75,33 @@ def piece_of(value: Tensor, like: Tensor) -> Tensor:
         return value
     placed = value.to(like.device_mesh.device_type)
     return distribute_tensor(placed, like.device_mesh, like.placements).to_local()
+
+
+def in_pieces(parameters: Mapping[str, Tensor]) -> bool:
+    """Tell whether parameters were cut."""
+    return any(isinstance(each, DTensor) for each in parameters.values())
+
+
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that change in a training, by name."""
+    return {name: each for name, each in module.named_parameters() if each.requires_grad}
+
+
+def save_joined(pieces: Mapping[str, Tensor], like: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors whole; all processes call it, for each may hold a piece, and one writes.
+
+    Args:
+        pieces: What this process holds.
+        like: Tensors that are cut in the same way, by the same names.
+        path: The file.
+    """
+    together = {name: joined(piece, like[name]).contiguous() for name, piece in pieces.items()}
+    if processes.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(together, path)
+
+
+def load_pieces(pieces: Mapping[str, Tensor], like: Mapping[str, Tensor], path: Path) -> None:
+    """Read what ``save_joined`` wrote into the pieces of this process."""
+    for name, value in load_file(path).items():
+        pieces[name].copy_(piece_of(value, like[name]))

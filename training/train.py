@@ -32,6 +32,7 @@ from genrec.training.context import note_cut_histories
 from genrec.training.events import learn_events
 from genrec.training.learner import Learner, prepare
 from genrec.training.lesson import Lesson, history_lesson
+from genrec.training.objectives import Objective
 from genrec.training.reinforcement import CUTOFFS, PHASE, reinforce
 from genrec.training.saving import save_model
 from genrec.training.tasks.lesson import check_tasks, mixture_lesson
@@ -164,8 +165,7 @@ def fit(
     held_out = dataset.histories("validation")
     examples = held_out.take(sample(len(held_out), config.validation_users, runtime.seed))
 
-    def lesson_of(pupil: Learner, aids: Aids) -> Lesson:
-        loss = objective_of(pupil, config, aids)
+    def lesson_of(pupil: Learner, loss: Objective) -> Lesson:
         if config.tasks:
             texts = checkpoints.with_name("written_texts.jsonl")
             return mixture_lesson(pupil.model, config, dataset, runtime, loss, texts)
@@ -173,10 +173,14 @@ def fit(
 
     def learn() -> list[dict[str, Any]]:
         with processes.first_before_others():
-            judged = lesson_of(learner, aids)
-        taught = judged if twin is None else lesson_of(*twin)
+            judged = lesson_of(learner, objective)
+        pupil, taught, kept = learner, judged, None
+        if twin is not None:
+            pupil, pupil_aids = twin
+            taught = lesson_of(pupil, objective_of(pupil, config, pupil_aids))
+            kept = TrainedModule(learner.trained, judged.objective)
         return learn_events(
-            learner if twin is None else twin[0],
+            pupil,
             taught,
             config,
             runtime,
@@ -186,7 +190,7 @@ def fit(
                 | question_figures(model, examples, runtime.seed)
                 | judged.measure()
             ),
-            None if twin is None else TrainedModule(learner.trained, judged.objective),
+            kept,
         )
 
     settings = config.reinforcement

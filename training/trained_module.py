@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from genrec import processes
 from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.objectives import Objective
-from genrec.training.pieces import own_piece, piece_of, whole
+from genrec.training.pieces import load_pieces, own_piece, save_joined, trained_parameters
 
 FILE_NAME = "trained.safetensors"
 
@@ -60,19 +58,12 @@ class TrainedModule(nn.Module):
 
         All processes call it, for each may hold a piece; the first one writes.
         """
-        weights = {}
-        for name, each in self._weights().items():
-            weights[name] = whole(own_piece(each), each).contiguous()
-        if processes.is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / FILE_NAME)
+        save_joined(self._pieces(), trained_parameters(self), folder / FILE_NAME)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote."""
-        weights = self._weights()
-        for name, value in load_file(folder / FILE_NAME).items():
-            own_piece(weights[name]).copy_(piece_of(value, weights[name]))
+        load_pieces(self._pieces(), trained_parameters(self), folder / FILE_NAME)
 
-    def _weights(self) -> dict[str, nn.Parameter]:
-        return {name: each for name, each in self.named_parameters() if each.requires_grad}
+    def _pieces(self) -> dict[str, Tensor]:
+        return {name: own_piece(each) for name, each in trained_parameters(self).items()}

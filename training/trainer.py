@@ -8,11 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.utils.data import SequentialSampler
 from transformers import (
     PrinterCallback,
@@ -22,23 +17,18 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from genrec import processes
 from genrec.errors import ConfigError
 from genrec.training.averaging import WeightAverage
 from genrec.training.batches import Plan
-from genrec.training.candidate_objective import CandidateObjective
 from genrec.training.divergence import require_finite
-from genrec.training.objectives import Objective
+from genrec.training.optimizer_state import Schedule, load_optimizer, save_optimizer
 from genrec.training.pieces import cut, own_piece, whole
 from genrec.training.trained_module import TrainedModule
+from genrec.training.training_log import LossTerms
 
 logger = logging.getLogger(__name__)
-
-# States of optimizers: put together from all processes, beside the GPU.
-# A parameter that never had a gradient has none.
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
 
 
 def first(batch: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -169,10 +159,9 @@ class CodeTrainer(Trainer):
         beside = self._module.beside
         if beside:
             apart = nn.utils.clip_grad_norm_(beside.parameters(), self.args.max_grad_norm)
-            self._require_finite(apart, "length of the gradient beside the model")
+            self._require_finite(whole(apart), "length of the gradient beside the model")
         base: Any = super()
-        norm: Tensor = base._clip_grad_norm(self._module.trained)
-        norm = whole(own_piece(norm), norm)
+        norm: Tensor = whole(base._clip_grad_norm(self._module.trained))
         self._require_finite(norm, "length of the gradient")
         return norm
 
@@ -202,25 +191,14 @@ class CodeTrainer(Trainer):
         self._average.load(Path(resume_from_checkpoint))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Write their state, whole and by name, so that any number of processes can go on."""
-        state = get_optimizer_state_dict(self._module, self._inner_optimizer(), options=_WHOLE)
-        if processes.is_first():
-            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
-            torch.save(self._scheduler().state_dict(), Path(output_dir) / SCHEDULER_NAME)
+        save_optimizer(self._module, self._inner_optimizer(), self._schedule(), Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Read what ``_save_optimizer_and_scheduler`` wrote."""
-        if checkpoint is None:
-            return
-        states = [
-            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
-            for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
-        ]
-        optimizer = self._inner_optimizer()
-        set_optimizer_state_dict(self._module, optimizer, states[0], options=_WHOLE)
-        self._scheduler().load_state_dict(states[1])
+        if checkpoint is not None:
+            where = Path(checkpoint)
+            load_optimizer(self._module, self._inner_optimizer(), self._schedule(), where)
 
-    def _scheduler(self) -> torch.optim.lr_scheduler.LRScheduler:
+    def _schedule(self) -> Schedule:
         assert self.lr_scheduler is not None  # made before the first checkpoint
         return self.lr_scheduler
 
@@ -252,7 +230,7 @@ class CodeTrainer(Trainer):
         self.optimizer = optimizer
         return optimizer
 
-    def create_scheduler(self, *args: Any, **kwargs: Any) -> torch.optim.lr_scheduler.LRScheduler:  # noqa: ANN401
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Schedule:  # noqa: ANN401
         """Make the schedule, once accelerate has prepared model and optimizer.
 
         Accelerate finds parameters that were cut in pieces again by where these lie in memory,
@@ -260,8 +238,8 @@ class CodeTrainer(Trainer):
         """
         for group, own in zip(self._inner_optimizer().param_groups, self._groups, strict=True):
             group["params"] = own
-        scheduler: torch.optim.lr_scheduler.LRScheduler = super().create_scheduler(*args, **kwargs)
-        return scheduler
+        schedule: Schedule = super().create_scheduler(*args, **kwargs)
+        return schedule
 
     def _rows_apart(self, row_learning_rate: float) -> torch.optim.Optimizer:
         rows: list[nn.Parameter] = []
@@ -293,112 +271,3 @@ class AveragingCallback(TrainerCallback):
     ) -> None:
         """Take in the new weights."""
         self._average.update(state.global_step)
-
-
-class LossTerms(TrainerCallback):
-    """Adds the mean of each term of the loss to training lines, where there is more than one.
-
-    The mean is over all batches since the last line, those of all processes.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Take in the terms of one step, scalars by name."""
-        self._steps += 1
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        """Add ``loss_NAME`` to training lines."""
-        if logs is None or "loss" not in logs:
-            return
-        if len(self._sums) > 1:
-            steps, *sums = processes.totals([self._steps, *map(float, self._sums.values())])
-            means = {
-                f"loss_{name}": sum_ / steps for name, sum_ in zip(self._sums, sums, strict=True)
-            }
-            logs.update(means)
-            state.log_history[-1].update(means)
-        self._sums, self._steps = {}, 0
-
-
-class ThroughputCallback(TrainerCallback):
-    """Says in the log what the training has cost so far.
-
-    Every line gets ``tokens_read``, all tokens that all processes together were trained on until
-    then, with words of prompts and padding, and ``train_seconds``, without the time of validations;
-    both go on where a stopped training was. Training lines get ``tokens_per_second`` and
-    ``padding_share`` as well.
-    """
-
-    def __init__(self, plan: Plan, objective: Objective | CandidateObjective) -> None:
-        self._padding_share = plan.padding_share
-        self._tokens = self._tokens_before = self._logged = 0
-        self._seconds = self._started = 0.0
-        for reader in _readers(objective.model):
-            reader.register_forward_pre_hook(self._count, with_kwargs=True)
-
-    def _count(self, reader: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Count what is about to be read, given as token ids [B, T] or as vectors [B, T, d]."""
-        if reader.training:
-            ways = (*given, named.get("input_ids"), named.get("inputs_embeds"))
-            read = next(way for way in ways if way is not None)
-            self._tokens += int(read.shape[0] * read.shape[1])
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        """Start the clock, where an earlier try stopped if there was one."""
-        known = [entry for entry in state.log_history if "tokens_read" in entry]
-        if known:
-            self._tokens_before = self._logged = int(known[-1]["tokens_read"])
-            self._seconds = float(known[-1]["train_seconds"])
-        self._started = time.perf_counter()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        """Add the figures to lines of training and of validation."""
-        if logs is None or not {"loss", "eval_seconds"} & logs.keys():
-            return
-        now = time.perf_counter()
-        seconds = now - self._started - logs.get("eval_seconds", 0.0)
-        read = self._tokens_before + int(processes.totals([self._tokens])[0])
-        tokens = read - self._logged
-        self._seconds += seconds
-        self._started, self._logged = now, read
-        figures: dict[str, float] = {
-            "tokens_read": read,
-            "train_seconds": self._seconds,
-        }
-        if "loss" in logs and tokens:
-            figures["tokens_per_second"] = tokens / seconds
-            figures["padding_share"] = self._padding_share
-        logs.update(figures)
-        state.log_history[-1].update(figures)
-
-
-def _readers(language_model: Any) -> list[nn.Module]:  # noqa: ANN401 - any of transformers' models
-    """Return the parts of a language model that read tokens, whatever asks them to."""
-    if language_model.config.is_encoder_decoder:
-        return [language_model.get_encoder(), language_model.get_decoder()]
-    return [language_model.base_model]

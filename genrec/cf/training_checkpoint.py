@@ -6,6 +6,7 @@ Trainings without a running average of their weights leave that part empty.
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,21 +43,32 @@ class State:
     log: list[dict[str, Any]]
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's moments and step counts as named tensors."""
+def packed(state: Mapping[Any, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return moments and step counts of an optimizer's parameters as named tensors."""
     return {
         f"{parameter}.{entry}": value
-        for parameter, entries in optimizer.state_dict()["state"].items()
+        for parameter, entries in state.items()
         for entry, value in entries.items()
     }
 
 
-def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor]) -> None:
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return what ``packed`` was given, with the names of parameters as texts."""
+    state: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        parameter, _, entry = name.rpartition(".")
+        state.setdefault(parameter, {})[entry] = value
+    return state
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's moments and step counts as named tensors."""
+    return packed(optimizer.state_dict()["state"])
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what ``pack_optimizer`` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in packed.items():
-        parameter, entry = name.split(".")
-        state.setdefault(int(parameter), {})[entry] = value
+    state = {int(parameter): entries for parameter, entries in unpacked(tensors).items()}
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -6,6 +6,7 @@ token comes first (Kim et al., KDD 2024, figure 3). The answer is the title of t
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -136,9 +137,9 @@ class CandidateQuestion:
             return self.max_history
         return min(self.max_history, (context - self._fixed(candidates)) // self._item)
 
-    @property
+    @cached_property
     def _longest(self) -> int:
-        return max(map(len, self.titles))
+        return max(map(len, self.titles), default=0)
 
     @property
     def _item(self) -> int:
@@ -199,5 +200,5 @@ class CandidateQuestion:
         return {
             "texts": asdict(self.texts),
             "max_history": self.max_history,
-            "title_tokens": max(map(len, self.titles), default=0),
+            "title_tokens": self._longest,
         }
