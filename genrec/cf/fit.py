@@ -4,13 +4,13 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrec import artifacts
 from genrec.cf.blend import Blend
+from genrec.cf.earlier import Earlier
 from genrec.cf.epoch_training import best_epoch
 from genrec.cf.fit_sasrec import fit_sasrec
 from genrec.cf.graph_ranker import GraphRanker
@@ -65,7 +65,10 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     config = section.model_dump(mode="json")
     resumable = run_folder / "cf.checkpoint"
     identity = {"config": config, "seed": runtime.seed, "dataset": digest}
-    sasrec = fit_sasrec("sasrec", dataset, section, runtime, Checkpoint(resumable, identity))
+    earlier, device = Earlier.of(folder, digest, runtime.seed), runtime.torch_device()
+    sasrec = earlier.sasrec("sasrec", "training", section, device) or fit_sasrec(
+        "sasrec", dataset, section, runtime, Checkpoint(resumable, identity)
+    )
     fitted: dict[str, SasRecRanker | GraphRanker] = {"sasrec": sasrec.ranker}
     with artifacts.writing(
         folder, "cf", seed=runtime.seed, config=config, inputs={"dataset": source}
@@ -74,11 +77,27 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         Transition.fit(dataset).save(writable)
         sasrec.save(writable, "training")
         if "transition_sasrec" in section.models:
+            log_name = "transition_sasrec_training"
             checkpoint = Checkpoint(resumable / "transition_sasrec", identity)
-            aware = fit_sasrec("transition_sasrec", dataset, section, runtime, checkpoint)
-            aware.save(writable, "transition_sasrec_training")
+            aware = earlier.sasrec("transition_sasrec", log_name, section, device) or fit_sasrec(
+                "transition_sasrec", dataset, section, runtime, checkpoint
+            )
+            aware.save(writable, log_name)
             fitted["transition_sasrec"] = aware.ranker
-        fitted |= fit_others(writable, dataset, section, runtime, resumable, identity)
+        if "item_knn" in section.models:
+            settings = section.item_knn
+            ItemKnn.fit(
+                dataset,
+                neighbours=settings.neighbours,
+                shrinkage=settings.shrinkage,
+                decay=settings.decay,
+            ).save(writable)
+        for name in ("lightgcn", "bpr"):
+            if name in section.models:
+                checkpoint = Checkpoint(resumable / name, identity)
+                fitted[name] = earlier.graph(name, section, writable) or fit_graph(
+                    name, dataset, section, runtime, checkpoint, writable
+                )
         write_vectors(writable, dataset, fitted[section.vectors])
         if "blend" in section.models:
             neighbours = ItemKnn.load(writable)
@@ -90,26 +109,24 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     return folder
 
 
-def fit_others(
-    folder: Path,
+def fit_graph(
+    name: str,
     dataset: Dataset,
     section: CfConfig,
     runtime: Runtime,
-    resumable: Path,
-    identity: dict[str, Any],
-) -> dict[str, GraphRanker]:
-    """Fit and write what the recipe names besides; return the graph models by name.
+    checkpoint: Checkpoint,
+    folder: Path,
+) -> GraphRanker:
+    """Train LightGCN or BPR and write it with its log.
 
-    Trainings of graph models are saved below ``resumable``, as trainings of this ``identity``.
+    Args:
+        name: ``lightgcn`` or ``bpr``.
+        dataset: Its training part is learned from; its validation part chooses the epoch.
+        section: The recipe of the cf stage.
+        runtime: Seed and device, and whether a bar is shown.
+        checkpoint: Where to save and to go on from.
+        folder: Where to write.
     """
-    if "item_knn" in section.models:
-        settings = section.item_knn
-        ItemKnn.fit(
-            dataset,
-            neighbours=settings.neighbours,
-            shrinkage=settings.shrinkage,
-            decay=settings.decay,
-        ).save(folder)
     graph = section.graph
     schedule = GraphSchedule(
         epochs=graph.epochs,
@@ -120,26 +137,22 @@ def fit_others(
         regularisation=graph.regularisation,
         seed=runtime.seed,
     )
-    found: dict[str, GraphRanker] = {}
-    for name, layers in (("lightgcn", graph.layers), ("bpr", 0)):
-        if name not in section.models:
-            continue
-        network, log = train_graph(
-            dataset.sequences(),
-            dataset.histories("validation"),
-            len(dataset.catalog),
-            schedule,
-            dimensions=graph.dimensions,
-            layers=layers,
-            device=runtime.torch_device(),
-            checkpoint=Checkpoint(resumable / name, identity),
-            quiet=runtime.quiet,
-        )
-        found[name] = GraphRanker.of(network)
-        found[name].save(folder)
-        body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
-        (folder / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
-    return found
+    network, log = train_graph(
+        dataset.sequences(),
+        dataset.histories("validation"),
+        len(dataset.catalog),
+        schedule,
+        dimensions=graph.dimensions,
+        layers=graph.layers if name == "lightgcn" else 0,
+        device=runtime.torch_device(),
+        checkpoint=checkpoint,
+        quiet=runtime.quiet,
+    )
+    ranker = GraphRanker.of(network)
+    ranker.save(folder)
+    body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
+    (folder / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
+    return ranker
 
 
 def write_vectors(folder: Path, dataset: Dataset, model: SasRecRanker | GraphRanker) -> None:
