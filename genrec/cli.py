@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from genrec import cli_index, cli_stages
 from genrec.cli_stages import Overrides, Quiet, RunFolder, ShortGroup
-from genrec.errors import GenRecError
+from genrec.errors import GenRecError, is_out_of_memory
 from genrec.stages import stage_of
 
 _INTERRUPTED = 130
@@ -105,10 +105,10 @@ def _from_the_machine(error: Exception) -> Exception | None:
     system = re.search(r"\(os error (\d+)\)", text)
     if system:
         return OSError(int(system[1]), os.strerror(int(system[1])))
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", text):
+    if is_out_of_memory(error):
         return GenRecError(
-            "there is not enough memory for this. Lower train.batch_tokens, "
-            "train.scratch.hidden, recommend.batch_size or recommend.beam, or use a larger machine."
+            "there is not enough memory for this. Lower serve.beam or recommend.beam where lists "
+            "are made, ask for fewer at once, or use a larger machine."
         )
     return None
 

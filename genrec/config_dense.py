@@ -50,7 +50,8 @@ class DenseConfig(Section):
     )
     alignment_weight: float = setting(
         0.0,
-        "stream: weight of the loss that draws states towards SASRec's user vectors (Molar).",
+        "stream: weight of the loss that draws the user vector, which scores items, towards that "
+        "of SASRec (Molar).",
         ge=0,
     )
     alignment_temperature: float = setting(0.07, "What its cosines are divided by.", gt=0)

@@ -10,6 +10,9 @@ Every message says what was given, what was expected and what to do next::
     `-- DependencyError   an optional package or a model is not installed or reachable
 """
 
+# What Python, PyTorch and CUDA say when memory runs out.
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+
 
 class GenRecError(Exception):
     """Anything genrec refuses to do; the message says why and what to do."""
@@ -33,3 +36,10 @@ class RequestError(GenRecError):
 
 class DependencyError(GenRecError):
     """An optional package or a model is not installed or reachable."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of Python or of a library means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)

@@ -15,7 +15,7 @@ from typing import Any
 
 from genrec import artifacts, processes
 from genrec.config import Recipe
-from genrec.errors import ArtifactError
+from genrec.errors import ArtifactError, ConfigError, is_out_of_memory
 from genrec.run_folder import keeping_recipe, locked, record_timing
 from genrec.runtime import Runtime, require_processes_for
 from genrec.stages import STAGES, Stage, stage_of
@@ -257,7 +257,15 @@ def _run(stage: Stage, run_folder: Path, recipe: Recipe, runtime: Runtime) -> fl
     started = time.monotonic()
     # Seeded afresh for each stage, so that a stage gives the same alone and in a whole run.
     runtime.start()
-    resolve_name(stage.entry)(run_folder, recipe, runtime)
+    try:
+        resolve_name(stage.entry)(run_folder, recipe, runtime)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"there is not enough memory for `genrec {stage.verb}`. {stage.lower}, or use a "
+            "machine with more memory. Finished stages are kept."
+        ) from error
     seconds = time.monotonic() - started
     if processes.is_first():
         record_timing(run_folder, stage.verb, seconds)

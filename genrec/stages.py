@@ -18,6 +18,7 @@ class Stage:
         reads: Folders of the run that it reads; nothing else may be read.
         section: Name of its section in the recipe.
         help: One line for people.
+        lower: What to do when memory runs out, without a full stop.
         optional: Whether a whole run leaves it out when no other stage of the recipe reads it.
     """
 
@@ -27,6 +28,7 @@ class Stage:
     reads: tuple[str, ...]
     section: str
     help: str
+    lower: str
     optional: bool = False
 
 
@@ -38,6 +40,7 @@ STAGES: tuple[Stage, ...] = (
         (),
         "data",
         "Read, check, filter and split the interactions and the catalogue.",
+        "Raise data.core, which leaves out rare users and items, or give fewer events",
     ),
     Stage(
         "cf",
@@ -46,6 +49,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset",),
         "cf",
         "Fit popularity, transition counts and SASRec; write item and user vectors.",
+        "Lower cf.batch_items, then cf.max_history or cf.dimensions; name fewer cf.models",
     ),
     Stage(
         "embed",
@@ -54,6 +58,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset",),
         "embed",
         "Turn item texts into one vector per item.",
+        "Lower embed.batch_size; with embed.method tfidf lower embed.dimensions",
     ),
     Stage(
         "align",
@@ -62,6 +67,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "cf", "text"),
         "align",
         "Learn one vector an item from cf and text vectors (A-LLMRec).",
+        "Lower align.batch, then align.dimensions",
         optional=True,
     ),
     Stage(
@@ -71,6 +77,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset",),
         "image",
         "Turn item images into one vector per item.",
+        "Lower image.batch_size, then image.max_pixels",
         optional=True,
     ),
     Stage(
@@ -80,6 +87,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "cf", "text", "image"),
         "index",
         "Learn the semantic ID of every item.",
+        "Lower index.rq_vae.batch_size, index.codes_per_level or the width of the vectors it reads",
     ),
     Stage(
         "train",
@@ -88,6 +96,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "index", "cf", "text", "joint"),
         "train",
         "Teach a language model the IDs.",
+        "Lower train.batch_tokens, then train.max_history, or take a smaller language model",
     ),
     Stage(
         "items",
@@ -96,6 +105,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "image"),
         "item_model",
         "Tune a language model to read an item's text and image into one vector.",
+        "Lower item_model.batch_size, then item_model.max_tokens, or take a smaller language model",
         optional=True,
     ),
     Stage(
@@ -105,6 +115,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "cf", "text", "image", "item_model"),
         "molar",
         "Teach a language model to read item vectors into a user vector.",
+        "Lower molar.batch_items, then molar.max_history, or take a smaller language model",
         optional=True,
     ),
     Stage(
@@ -114,6 +125,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "cf", "model", "molar"),
         "recommend",
         "Write ranked items for the users of the test part, for every model.",
+        "Lower recommend.batch_size, then recommend.beam",
     ),
     Stage(
         "evaluate",
@@ -122,6 +134,7 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "predictions"),
         "evaluate",
         "Measure the predictions; write tables and a plot.",
+        "Lower recommend.k, which makes the lists shorter, or recommend.users",
     ),
 )
 

@@ -110,7 +110,7 @@ def test_a_wrong_recipe_is_one_message_on_stderr_and_exit_code_1(tmp_path):
         (SafetensorError("I/O error: No space (os error 28)"), 1, "No space left on device."),
         (ComputeError("parquet: underlying (os error 28)"), 1, "No space left on device."),
         (MemoryError(), 1, "not enough memory"),
-        (RuntimeError("CUDA out of memory. Tried to"), 1, "Lower train.batch_tokens"),
+        (RuntimeError("CUDA out of memory. Tried to"), 1, "Lower serve.beam"),
     ],
 )
 def test_errors_become_messages_and_exit_codes(monkeypatch, raised, code, words):

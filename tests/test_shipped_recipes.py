@@ -85,9 +85,10 @@ def test_resumed_equals_uninterrupted(name, trained, tmp_path, monkeypatch):
 def test_merged_equals_the_adapter(name, trained, language_model):
     run = trained(name)
     index = ItemIndex.load(run / "index")
-    titles = Dataset.load(run / "dataset").catalog.titles
+    titles = Dataset.load(run / "dataset").catalog.title_words
     model, tokenizer = load_pretrained(str(language_model), revision=None, dtype=torch.float32)
-    add_codes(model, tokenizer, index, titles, seed=0)
+    # The rows that the training started from, to the bit.
+    add_codes(model, tokenizer, index, titles, seed=load_recipe(name).seed)
     plain = {key: value.clone() for key, value in model.state_dict().items()}
     adapted = PeftModel.from_pretrained(model, run / "model" / "adapter").eval()
     merged = GenerativeModel.load(run / "model", device=torch.device("cpu")).language_model
@@ -95,11 +96,15 @@ def test_merged_equals_the_adapter(name, trained, language_model):
     with torch.no_grad():
         want = adapted(tokens).logits
         torch.testing.assert_close(merged(tokens).logits, want, atol=1e-4, rtol=1e-4)
-    # Something was learned at all, by layers and by rows of codes.
+    # Something was learned at all, by layers and by rows of codes, and no other row moved.
     kept = merged.state_dict()
     changed = [key for key, value in plain.items() if (value != kept[key]).any()]
     assert any("proj" in key for key in changed)
-    assert any("embed" in key for key in changed)
+    moved = [(plain[key] != kept[key]).any(dim=1) for key in plain if "embed_tokens" in key]
+    for rows in moved:
+        codes = rows[-sum(index.level_sizes) :]
+        assert codes.float().mean() > 0.5
+        assert not rows[: len(rows) - len(codes)].any()
 
 
 MOLAR = ["molar.epochs=3", "molar.patience=3", "molar.scratch.hidden=16", "molar.scratch.layers=1",

@@ -36,6 +36,8 @@ class CandidateObjective:
         question: How the question is written.
         weight: Share of the question in the loss; 1 leaves out the other objective.
         candidates: Titles to choose from.
+        known: int64[m], items with training events: the others would be told apart by never
+            being right.
         batch_tokens: Questions of a batch are asked as long as they have no more tokens together;
             at least one is.
         seed: Seed of the candidates, which are a function of it and of the batch.
@@ -45,6 +47,7 @@ class CandidateObjective:
     question: CandidateQuestion
     weight: float
     candidates: int
+    known: NDArray[np.int64]
     batch_tokens: int
     seed: int
 
@@ -120,17 +123,28 @@ class CandidateObjective:
 
     def _choices(self, row: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int32]:
         """Return the last item among random ones that the row does not hold, in random order."""
-        others = np.setdiff1d(np.arange(len(self.item_tokens)), row)
+        others = np.setdiff1d(self.known, row)
         some = generator.choice(others, min(self.candidates - 1, len(others)), replace=False)
         return generator.permutation(np.append(some, row[-1])).astype(np.int32)
 
 
 def with_question(
-    objective: Objective, model: GenerativeModel, config: TrainConfig, seed: int
+    objective: Objective,
+    model: GenerativeModel,
+    config: TrainConfig,
+    lengths: NDArray[np.integer],
+    seed: int,
 ) -> Objective | CandidateObjective:
     """Return the objective, with the question beside it where a recipe asks it.
 
     The words of the question are noted in the model's facts, so that its folder can be asked.
+
+    Args:
+        objective: What is learned besides.
+        model: The model that is trained.
+        config: The recipe of the stage.
+        lengths: int64[n], training items of each user.
+        seed: Seed of the candidates.
 
     Raises:
         ConfigError: When the model has no soft tokens that stand alone, or knows no words.
@@ -148,18 +162,41 @@ def with_question(
     wished = CandidateQuestion.build(model.tokenizer, model.catalog, model.bridge, texts)
     context = context_length(model.language_model)
     question = wished.within(context, section.candidate_items)
+    cut = 0
     if question.max_history < wished.max_history:
+        # The last item is the answer.
+        cut = int((lengths - 1 > question.max_history).sum())
         logger.warning(
             "the question about %d candidates shows the newest %d items of a history in place of "
-            "%d: the language model reads %d tokens.",
+            "%d, for the language model reads %d tokens: the oldest items of %d of %d users are "
+            "left out.",
             section.candidate_items,
             question.max_history,
             wished.max_history,
             context,
+            cut,
+            len(lengths),
         )
-    model.facts["question"] = {**question.to_dict(), "candidates": section.candidate_items}
+    unnamed = model.catalog.title_words.count("")
+    if unnamed:
+        logger.warning(
+            "%d of %d items have no title: the question names them by their ids.",
+            unnamed,
+            len(model.catalog),
+        )
+    model.facts["question"] = {
+        **question.to_dict(),
+        "candidates": section.candidate_items,
+        "users_cut": cut,
+    }
     return CandidateObjective(
-        objective, question, section.candidates, section.candidate_items, config.batch_tokens, seed
+        objective,
+        question,
+        section.candidates,
+        section.candidate_items,
+        np.flatnonzero(model.item_counts),
+        config.batch_tokens,
+        seed,
     )
 
 

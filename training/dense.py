@@ -143,7 +143,7 @@ class DenseTerm:
         learner: What is trained.
         weight: Weight of its loss.
         teacher_weight: Share of it that is the teacher's.
-        alignment: Draws states towards the teacher's user vectors; None for none.
+        alignment: Draws user vectors, those that score items, towards the teacher's; None for none.
         alignment_weight: Weight of that loss.
     """
 
@@ -182,5 +182,6 @@ class DenseTerm:
         found = {"dense": self.weight * loss}
         if self.alignment is not None:
             frozen, users = teacher.states(batch)
-            found["alignment"] = self.alignment_weight * self.alignment(states, frozen, users)
+            own = self.learner.user(states.to(self.learner.user.weight.dtype))
+            found["alignment"] = self.alignment_weight * self.alignment(own, frozen, users)
         return found

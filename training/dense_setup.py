@@ -69,7 +69,7 @@ def dense_term(
     alignment = None
     if config.alignment_weight and teacher is not None:
         alignment = PostAlignment(
-            hidden, teacher.width, temperature=config.alignment_temperature
+            learner.dimensions, teacher.width, temperature=config.alignment_temperature
         ).to(device)
     return DenseTerm(
         learner.to(device),

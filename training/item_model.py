@@ -32,6 +32,7 @@ from genrec.model.picture_tokens import (
 )
 from genrec.model.soft_tokens import SoftTable, SoftTokens
 from genrec.runtime import Runtime
+from genrec.training import memory
 from genrec.training.adapters import add_adapters
 from genrec.training.item_tasks import ItemExample, ItemWords, examples_of, item_pieces
 from genrec.training.item_training import ItemSchedule, tune_items
@@ -74,19 +75,16 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     resumable = run_folder / "item_model.checkpoint"
     log: list[dict[str, Any]] = []
     if examples:
-        log = tune_items(
-            reader,
-            examples,
-            ItemSchedule(
-                epochs=section.epochs,
-                batch_size=section.batch_size,
-                learning_rate=section.learning_rate,
-                warmup=section.warmup,
-                seed=runtime.seed,
-            ),
-            checkpoint=Checkpoint(resumable, {"config": config, "seed": runtime.seed, **digests}),
-            quiet=runtime.quiet,
+        schedule = ItemSchedule(
+            epochs=section.epochs,
+            batch_size=section.batch_size,
+            learning_rate=section.learning_rate,
+            warmup=section.warmup,
+            seed=runtime.seed,
         )
+        checkpoint = Checkpoint(resumable, {"config": config, "seed": runtime.seed, **digests})
+        with memory.explained(f"it takes {_memory(reader, section)}", memory.ITEM_MODEL):
+            log = tune_items(reader, examples, schedule, checkpoint=checkpoint, quiet=runtime.quiet)
     table = read_items(reader, texts, section.batch_size)
     folder = run_folder / "item_model"
     with artifacts.writing(
@@ -105,6 +103,20 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder
+
+
+def _memory(reader: ItemReader, section: ItemModelConfig) -> memory.MemoryEstimate:
+    """Count the memory of a step: all words of its examples are scored at once."""
+    words = reader.model.get_output_embeddings().weight
+    tokens = section.batch_size * section.max_tokens
+    return memory.estimate(
+        reader.model,
+        batch_tokens=tokens,
+        width=section.max_tokens,
+        logits=tokens * len(words),
+        checkpointing=False,
+        value_bytes=words.element_size(),
+    )
 
 
 def build(

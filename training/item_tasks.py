@@ -86,7 +86,7 @@ class ItemWords:
             for row in range(len(catalog))
         ]
         descriptions = clean_text(table[column]).to_list()
-        return cls(catalog.titles, attributes, descriptions, catalog.texts)
+        return cls(catalog.title_words, attributes, descriptions, catalog.texts)
 
 
 def item_pieces(row: int, texts: ItemWords, pictures: PictureTokens) -> tuple[Piece, ...]:
@@ -96,7 +96,11 @@ def item_pieces(row: int, texts: ItemWords, pictures: PictureTokens) -> tuple[Pi
     if not words and not seen:
         return ()
     # The title stands first and on its own, so that a long text is cut and not the title.
-    return (*seen, f"Title: {texts.titles[row]}", f"\n{words}", COMPRESS)
+    return (*seen, *_title(row, texts), f"\n{words}", COMPRESS)
+
+
+def _title(row: int, texts: ItemWords) -> tuple[Piece, ...]:
+    return (f"Title: {texts.titles[row]}",) if texts.titles[row] else ()
 
 
 def examples_of(
@@ -146,12 +150,11 @@ def _words(text: str) -> set[str]:
 
 
 def _description(task: Task, row: int, texts: ItemWords) -> ItemExample:
-    title = f"Title: {texts.titles[row]}"
     given: tuple[Piece, ...]
     if task == "image_text":
-        given = (Picture(row), title, DESCRIBE)
+        given = (Picture(row), *_title(row, texts), DESCRIBE)
     else:
-        given = (title, f"\n{texts.attributes[row]}", DESCRIBE)
+        given = (*_title(row, texts), f"\n{texts.attributes[row]}", DESCRIBE)
     return ItemExample(task, given, f" {texts.descriptions[row]}")
 
 
@@ -163,19 +166,22 @@ def _next_items(
     max_history: int,
     generator: np.random.Generator,
 ) -> list[ItemExample]:
-    """Draw users, then for each an item that is not the first."""
-    users = [user for user in range(len(sequences)) if len(sequences[user]) > 1]
+    """Draw users, then for each an item with a title that is not the first."""
+    titled = np.asarray([bool(title) for title in texts.titles])
+    ends = [1 + np.flatnonzero(titled[sequences[user][1:]]) for user in range(len(sequences))]
+    users = [user for user, own in enumerate(ends) if len(own)]
     examples: list[ItemExample] = []
     while users and len(examples) < most:
         # Once through all users before anyone comes again.
         for place in generator.permutation(len(users))[: most - len(examples)]:
             sequence = sequences[users[place]]
-            end = int(generator.integers(1, len(sequence)))
+            own = ends[users[place]]
+            end = int(own[generator.integers(len(own))])
             history = sequence[max(0, end - max_history) : end]
             given = _history(history, texts, pictures)
             examples.append(ItemExample("next_item", given, f" {texts.titles[sequence[end]]}"))
         # No more examples than there are different ones.
-        if len(examples) >= sum(len(sequences[user]) - 1 for user in users):
+        if len(examples) >= sum(map(len, ends)):
             break
     return examples
 
@@ -185,7 +191,8 @@ def _history(
 ) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     for row in (int(item) for item in history):
-        pieces.append(f"Item: {texts.titles[row]}\n")
+        if texts.titles[row]:
+            pieces.append(f"Item: {texts.titles[row]}\n")
         if row in pictures:
             pieces.append(Picture(row))
     return (*pieces, NEXT)

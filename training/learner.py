@@ -83,7 +83,7 @@ def prepare(
             language_model,
             tokenizer,
             index,
-            dataset.catalog.titles,
+            dataset.catalog.title_words,
             new_rows=config.new_rows,
             codebooks=codebooks,
             sequences=dataset.sequences(),

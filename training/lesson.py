@@ -60,4 +60,8 @@ def history_lesson(
         seed=runtime.seed,
     )
     contents = f"{len(dataset.sequences())} users, batch widths {plan.widths} items"
-    return Lesson(plan, with_question(objective, model, config, runtime.seed), contents)
+    return Lesson(
+        plan,
+        with_question(objective, model, config, dataset.sequences().lengths, runtime.seed),
+        contents,
+    )

@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from genrec.config_train import TrainConfig
-from genrec.errors import ConfigError
+from genrec.errors import ConfigError, is_out_of_memory
 from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.training.tasks.objective import LOGITS_AT_ONCE
@@ -18,7 +17,6 @@ from genrec.training.tasks.objective import LOGITS_AT_ONCE
 _BESIDE_A_WEIGHT = 16
 # Logits, their softmax and their gradient, in single precision.
 _BYTES_A_LOGIT = 12
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,9 @@ def estimate(
         checkpointing: Whether blocks are read again for their gradients.
         value_bytes: Bytes of a value in the blocks.
     """
-    config: Any = model.config
+    whole: Any = model.config
+    # Of a model that sees, the language side.
+    config = whole if whole.is_encoder_decoder else whole.get_text_config()
     hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
     inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 0) or 4 * hidden)
     layers = int(config.num_hidden_layers) * (2 if config.is_encoder_decoder else 1)
@@ -86,17 +86,25 @@ def estimate(
     )
 
 
-# What to lower while learning from events.
-_EVENTS = "train.batch_tokens, then train.max_history"
+# What to do while learning from events.
+_SMALLER = (
+    "set train.gradient_checkpointing: true; take a smaller train.language_model or train.scratch"
+)
+_EVENTS = f"Lower train.batch_tokens, then train.max_history; {_SMALLER}"
+MOLAR = "Lower molar.batch_items, then molar.max_history; take a smaller language model"
+ITEM_MODEL = (
+    "Lower item_model.batch_size, then item_model.max_tokens; take a smaller language model"
+)
+REWARDS = f"Lower train.reinforcement.histories, then train.reinforcement.group; {_SMALLER}"
 
 
 @contextmanager
-def explained(needs: str, lower: str = _EVENTS) -> Iterator[None]:
+def explained(needs: str, remedy: str = _EVENTS) -> Iterator[None]:
     """Turn running out of memory into an error that says what to lower.
 
     Args:
         needs: What the work inside needs, in words.
-        lower: Keys of the recipe to lower.
+        remedy: What to lower and to set, without a full stop.
 
     Raises:
         ConfigError: When there is not enough memory on a GPU or in the machine.
@@ -107,18 +115,9 @@ def explained(needs: str, lower: str = _EVENTS) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ConfigError(
-            f"there is not enough memory to train: {needs}. Lower {lower}; set "
-            "train.gradient_checkpointing: true; take a smaller train.language_model or "
-            "train.scratch; or use a machine with more memory. A "
-            "checkpoint that was written stays, but counts for an unchanged recipe only."
+            f"there is not enough memory to train: {needs}. {remedy}; or use a machine with more "
+            "memory. A checkpoint that was written stays, but counts for an unchanged recipe only."
         ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of torch or Python means that memory ran out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def _size(count: int) -> str:

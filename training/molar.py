@@ -22,13 +22,16 @@ from genrec.cf.training_checkpoint import Checkpoint
 from genrec.config import Recipe
 from genrec.config_molar import MolarConfig
 from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
 from genrec.embeddings.side_by_side import multimodal_vectors
 from genrec.embeddings.table import EmbeddingTable
-from genrec.errors import ArtifactError, DataError
+from genrec.errors import ArtifactError, ConfigError, DataError
+from genrec.model.language_model import context_length
 from genrec.model.molar import Molar
 from genrec.model.user_body import body_from_scratch, pretrained_body
 from genrec.model.user_model import UserModel
 from genrec.runtime import Runtime
+from genrec.training import memory
 from genrec.training.adapters import add_adapters
 from genrec.training.dropout import add_dropout
 from genrec.training.frozen_users import FrozenUsers
@@ -58,15 +61,17 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     inputs = {name: run_folder / name for name in ("dataset", *section.vectors_read)}
     dataset = Dataset.load(inputs["dataset"])
     items = item_vectors(run_folder, section, len(dataset.catalog))
-    frozen = None
+    cf_model = None
     if section.alignment_weight:
         inputs["cf"] = run_folder / "cf"
-        newest = newest_items(dataset.sequences(), section.max_history)
-        frozen = FrozenUsers(_cf_model(run_folder, recipe, runtime), newest)
+        cf_model = _cf_model(run_folder, recipe, runtime)
     runtime.start()
     network = build(section, items, runtime)
-    alignment = None
-    if frozen is not None:
+    sequences = dataset.sequences()
+    cut = note_cut(section, network.max_history, sequences)
+    frozen = alignment = None
+    if cf_model is not None:
+        frozen = FrozenUsers(cf_model, newest_items(sequences, network.max_history))
         alignment = PostAlignment(
             len(network.user), frozen.dimensions, temperature=section.alignment_temperature
         ).to(network.user.device)
@@ -74,17 +79,18 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     digests = {name: artifacts.read_manifest(path).digest for name, path in inputs.items()}
     resumable = run_folder / "molar.checkpoint"
     started = time.perf_counter()
-    log = train_users(
-        network,
-        dataset.sequences(),
-        dataset.histories("validation"),
-        dataset.item_counts > 0,
-        _schedule(section, runtime.seed),
-        frozen=frozen,
-        alignment=alignment,
-        checkpoint=Checkpoint(resumable, {"config": config, "seed": runtime.seed, **digests}),
-        quiet=runtime.quiet,
-    )
+    with memory.explained(f"it takes {_memory(network, section)}", memory.MOLAR):
+        log = train_users(
+            network,
+            sequences,
+            dataset.histories("validation"),
+            dataset.item_counts > 0,
+            _schedule(section, runtime.seed),
+            frozen=frozen,
+            alignment=alignment,
+            checkpoint=Checkpoint(resumable, {"config": config, "seed": runtime.seed, **digests}),
+            quiet=runtime.quiet,
+        )
     best = log[best_epoch(log) - 1]
     logger.info(
         "Molar: best of %d epochs is %d, validation NDCG@10 %s",
@@ -96,6 +102,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         "vectors": section.vectors,
         "language_model": section.language_model or "from scratch",
         "aligned_with": recipe.cf.vectors if frozen is not None else None,
+        "context_users_cut": cut,
         "validation": {"recall@10": best.recall_at_10, "ndcg@10": best.ndcg_at_10},
     }
     folder = run_folder / "molar"
@@ -186,10 +193,62 @@ def build(section: MolarConfig, items: NDArray[np.float32], runtime: Runtime) ->
         dtype=runtime.torch_dtype(),
         quiet=runtime.quiet,
     )
+    longest = _fitting(longest, context_length(language_model), section.language_model)
     wrapped = cast(nn.Module, add_adapters(language_model, section.lora, section="molar"))
     hidden = int(language_model.config.hidden_size)
     network = UserModel(wrapped, items, hidden=hidden, size=size, max_history=longest)
     return network.to(device)
+
+
+def _fitting(wished: int, context: int | None, name: str) -> int:
+    """Return the newest items that a language model can read before the user's token.
+
+    Raises:
+        ConfigError: When it cannot read a single one.
+    """
+    if context is None or wished < context:
+        return wished
+    if context < 2:
+        raise ConfigError(
+            f"molar.language_model {name!r} reads {context} tokens, and an item and the user take "
+            "two; choose another."
+        )
+    return context - 1
+
+
+def note_cut(section: MolarConfig, max_history: int, sequences: Histories) -> int:
+    """Say whose oldest items are left out because the language model reads no more.
+
+    Returns:
+        Training users with more items than are read, of those that molar.max_history would allow.
+    """
+    if max_history == section.max_history:
+        return 0
+    # The last item is named, not read.
+    cut = int((sequences.lengths - 1 > max_history).sum())
+    logger.warning(
+        "molar.max_history is %d, but %s has room for the newest %d items of a history: the oldest "
+        "items of %d of %d users are left out.",
+        section.max_history,
+        section.language_model,
+        max_history,
+        cut,
+        len(sequences),
+    )
+    return cut
+
+
+def _memory(network: UserModel, section: MolarConfig) -> memory.MemoryEstimate:
+    """Count the memory of a step: each item is read once, and a user's token stands before it."""
+    parameter = next(network.body.parameters())
+    return memory.estimate(
+        network.body,
+        batch_tokens=2 * section.batch_items,
+        width=2 * network.max_history,
+        logits=section.batch_items * len(network.items),
+        checkpointing=False,
+        value_bytes=parameter.element_size(),
+    )
 
 
 def _cf_model(run_folder: Path, recipe: Recipe, runtime: Runtime) -> SasRecRanker | GraphRanker:

@@ -16,7 +16,7 @@ def group_rewards(hits: Tensor, real: Tensor) -> Tensor:
     """Return the rewards of groups of ranked items.
 
     A hit is worth 1. A wrong item at place r is worth ``-1 / log2(r + 1)``, divided by the sum of
-    these over the wrong items of the group. A group without a hit is worth 0 throughout.
+    these over all items of the group. A group without a hit is worth 0 throughout.
 
     Args:
         hits: bool[B, G], best first; true for the item that was chosen.
@@ -28,7 +28,8 @@ def group_rewards(hits: Tensor, real: Tensor) -> Tensor:
     place = torch.arange(1, hits.shape[1] + 1, device=hits.device)
     gain = 1 / torch.log2(place + 1.0)
     wrong = (real & ~hits).float() * gain
-    penalty = wrong / wrong.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    whole = (real.float() * gain).sum(1, keepdim=True)
+    penalty = wrong / whole.clamp(min=torch.finfo(torch.float32).tiny)
     found = (hits & real).any(1, keepdim=True)
     return torch.where(found, (hits & real).float() - penalty, 0.0)
 

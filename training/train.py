@@ -200,8 +200,7 @@ def fit(
     folder = checkpoints / PHASE
     claim(folder, [settings.model_dump(mode="json"), runtime.seed])
     needs = f"learning from rewards takes {memory.of_rewards(model, config, runtime)}"
-    lower = "train.reinforcement.histories, then train.reinforcement.group"
-    with memory.explained(needs, lower):
+    with memory.explained(needs, memory.REWARDS):
         return log + reinforce(
             learner,
             objective,

@@ -21,6 +21,8 @@ from genrec.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+# Sequences of a step that an error names.
+_SHOWN = 5
 # Most logits held at once (64 MB); larger batches are scored in slices.
 LOGITS_AT_ONCE = 2**24
 
@@ -192,12 +194,14 @@ class EpochTraining(ABC, Generic[Entry]):
         self._network.train()
         cut = batches(lengths, self.schedule.batch_items, np.random.default_rng(seeds))
         for step, places in enumerate(cut, start=1):
-            for name, value in self._step(places).items():
+            losses = self._step(places)
+            self._require_finite_losses(losses, number, f"{step} of {len(cut)}", places)
+            for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value
             # The mean of the first epoch's weights, then an exponential average over one epoch.
             self._follow(1 / (step if number == 1 else len(cut)))
         losses = {name: value / int(lengths.sum()) for name, value in totals.items()}
-        self._require_finite(losses, number)
+        self._require_finite_weights(losses, number)
         recall, ndcg = self._validated(validation)
         self.log.append(
             self._entry(
@@ -211,16 +215,34 @@ class EpochTraining(ABC, Generic[Entry]):
         if best_epoch(self.log) == number:
             self._best = _copy(self._average)
 
-    def _require_finite(self, losses: Mapping[str, float], number: int) -> None:
+    def _require_finite_losses(
+        self, losses: Mapping[str, float], number: int, step: str, places: NDArray[np.int64]
+    ) -> None:
+        """Stop at the first step that went wrong, and say who was in it."""
+        if np.isfinite(list(losses.values())).all():
+            return
+        told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        rows = ", ".join(map(str, places[:_SHOWN])) + (", ..." if len(places) > _SHOWN else "")
+        raise ConfigError(
+            f"The training of {self.label} has {told} in epoch {number}, step {step} (training "
+            f"sequences {rows}); {self._remedy}"
+        )
+
+    def _require_finite_weights(self, losses: Mapping[str, float], number: int) -> None:
         """Stop before an epoch that went wrong is validated, kept or written."""
-        finite = all(bool(value.isfinite().all()) for value in self._average.values())
-        if finite and np.isfinite(list(losses.values())).all():
+        if all(bool(value.isfinite().all()) for value in self._average.values()):
             return
         told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         raise ConfigError(
-            f"The training of {self.label} has {told} in epoch {number}"
-            f"{'' if finite else ', and weights that are no numbers'}; lower {self._rate_key} (now "
-            f"{self.schedule.learning_rate})."
+            f"The training of {self.label} has {told} in epoch {number}, and weights that are no "
+            f"numbers; {self._remedy}"
+        )
+
+    @property
+    def _remedy(self) -> str:
+        return (
+            f"lower {self._rate_key} (now {self.schedule.learning_rate}). The checkpoint of the "
+            "last epoch that went well stays; a changed recipe starts anew."
         )
 
     @torch.no_grad()

@@ -33,6 +33,17 @@ class Catalog:
         return self.table["title"].to_list()
 
     @cached_property
+    def title_words(self) -> list[str]:
+        """The title of each row, empty where the source has none and its id is shown.
+
+        An id of several words counts as a title: there are shops that name items in no other way.
+        """
+        return [
+            title if title != item_id or " " in title else ""
+            for title, item_id in zip(self.titles, self.item_ids, strict=True)
+        ]
+
+    @cached_property
     def texts(self) -> list[str]:
         """What an embedding reads for each row; may be empty."""
         return self.table["text"].to_list()

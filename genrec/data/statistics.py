@@ -109,7 +109,7 @@ def texts_of(catalog: Catalog) -> dict[str, int]:
     return {
         "missing": int((texts == "").sum()),
         "duplicates": int(full.is_duplicated().sum()),
-        "titles_missing": int((catalog.table["title"] == catalog.table["item_id"]).sum()),
+        "titles_missing": catalog.title_words.count(""),
     }
 
 

@@ -115,6 +115,7 @@ def objective_of(model, **changes):
         pad_token=model.pad_token,
     )
     settings = {"weight": 1.0, "candidates": 4, "batch_tokens": 1000, "seed": 0}
+    settings["known"] = np.flatnonzero(model.item_counts)
     return CandidateObjective(inner, question_of(model), **{**settings, **changes})
 
 
@@ -159,6 +160,12 @@ def test_candidates_of_a_batch_are_drawn_anew_but_the_same_again(model):
         assert len(set(choices)) == 4
         assert 5 in choices
         assert not {3, 4} & set(choices.tolist())
+    few = objective_of(model, known=np.asarray([1, 3, 5, 8, 9]))
+    drawn = {
+        tuple(sorted(few._choices(row.astype(np.int32), np.random.default_rng(n)).tolist()))
+        for n in range(9)
+    }
+    assert drawn == {(1, 5, 8, 9)}  # items without events are no wrong answers
 
 
 def test_no_more_questions_than_fit(model):
@@ -278,8 +285,11 @@ def test_a_shorter_history_of_the_question_is_said(model, monkeypatch, caplog, t
     monkeypatch.setattr(candidate_objective, "context_length", lambda _: 70)
     config = question_recipe(tmp_path, model.index).train
     own = replace(model, facts={})
-    made = with_question(None, own, config, seed=0)  # its other losses play no part
+    lengths = np.asarray([2, 12, 12])
+    made = with_question(None, own, config, lengths, seed=0)  # its other losses play no part
     shown = made.question.max_history
     assert 1 <= shown < 10
     assert own.facts["question"]["max_history"] == shown
     assert f"shows the newest {shown} items of a history in place of 10" in caplog.text
+    assert "the oldest items of 2 of 3 users are left out" in caplog.text
+    assert own.facts["question"]["users_cut"] == 2

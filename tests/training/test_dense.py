@@ -282,7 +282,7 @@ def test_a_teacher_is_read_in_the_order_of_the_states(small_index):
     answers, owner = torch.tensor([3, 4, 9, 7, 8, 5]), torch.tensor([0, 0, 0, 1, 1, 2])
     start = 24
     rows = [torch.tensor([read]) for read in ([start, 3, 4], [start, 7], [start])]
-    dense, alignment = DenseLearner(4, np.ones(24, dtype=np.int64), None, 6), PostAlignment(4, 8)
+    dense, alignment = DenseLearner(4, np.ones(24, dtype=np.int64), None, 6), PostAlignment(6, 8)
     states = torch.randn(6, 4)
     term = DenseTerm(dense, 2.0, 0.4, alignment, 0.3)
     with torch.no_grad():
@@ -291,7 +291,8 @@ def test_a_teacher_is_read_in_the_order_of_the_states(small_index):
         soft = network.scores(users).softmax(1)
         wanted = {
             "dense": 2.0 * dense.loss(states, answers, soft, 0.4),
-            "alignment": 0.3 * alignment(states, users, owner),
+            # The vector that scores items is what is aligned.
+            "alignment": 0.3 * alignment(dense.user(states), users, owner),
         }
     torch.testing.assert_close(found, wanted)
 

@@ -103,3 +103,17 @@ def test_a_description_that_only_repeats_what_is_given_is_no_example():
     texts = ItemWords.of(Catalog(table))
     found = examples_of("attributes", texts, EYES, SEQUENCES, most=100, max_history=10, seed=0)
     assert [each.answer for each in found] == [" Mug, home, for tea"]
+
+
+def test_an_id_in_place_of_a_title_is_neither_read_nor_asked_for():
+    """Item d has no title: the user who chose nothing else but it gives no example."""
+    sequences = from_lists([[0, 3], [0, 3, 1, 3], [3, 2]])
+    found = examples_of("next_item", TEXTS, EYES, sequences, most=50, max_history=9, seed=0)
+    assert {each.answer for each in found} == {" Mug", " Bag"}
+    seen = {piece for each in found for piece in each.given}
+    assert "Item: Lamp\n" in seen and "Item: d\n" not in seen
+    only_ids = from_lists([[0, 3], [1, 3]])
+    assert examples_of("next_item", TEXTS, EYES, only_ids, most=9, max_history=9, seed=0) == []
+    table = TABLE.with_columns(text=pl.lit("something"))
+    read = item_pieces(3, ItemWords.of(Catalog(table)), NoPictures())
+    assert read == ("\nsomething", COMPRESS)

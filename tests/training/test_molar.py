@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from genrec import artifacts
 from genrec.cf import epoch_training
@@ -20,7 +20,7 @@ from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.embeddings.table import EmbeddingTable
-from genrec.errors import ArtifactError, DataError
+from genrec.errors import ArtifactError, ConfigError, DataError
 from genrec.model.molar import Molar
 from genrec.model.user_ranker import UserRanker
 from genrec.runtime import Runtime
@@ -236,4 +236,38 @@ def test_inputs_that_do_not_fit_are_refused(run_folder):
     with artifacts.writing(run_folder / "cf", "cf") as partial:
         (partial / "x").write_text("x")
     with pytest.raises(ArtifactError, match="cf was made from dataset None.*genrec cf"):
+        stage.run(run_folder, recipe(), CPU)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")  # said of GPT-2, and put right
+def test_a_language_model_with_a_short_context_reads_the_newest_items(run_folder, tmp_path, caplog):
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=9, n_positions=4, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "lm")
+    lora = {"rank": 2, "targets": ["c_attn"]}
+    settings = recipe(language_model=str(tmp_path / "lm"), lora=lora)
+    folder = stage.run(run_folder, settings, CPU)
+    # All 60 users have six training items: five are read before the last, of which three fit.
+    assert "the newest 3 items of a history: the oldest items of 60 of 60 users" in caplog.text
+    model = Molar.load(folder, device=torch.device("cpu"))
+    assert (model.network.max_history, model.facts["context_users_cut"]) == (3, 60)
+    long, short = ([np.asarray(rows, dtype=np.int32)] for rows in ([9, 1, 5, 6, 7], [5, 6, 7]))
+    ranker = UserRanker(model.network)
+    [one], [other] = ranker.rank(long, 5), ranker.rank(short, 5)
+    assert one.items.tolist() == other.items.tolist()
+
+
+def test_a_language_model_without_room_for_an_item_is_refused(run_folder, tmp_path):
+    config = GPT2Config(vocab_size=9, n_positions=1, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "lm")
+    with pytest.raises(ConfigError, match="reads 1 tokens, and an item and the user take two"):
+        stage.run(run_folder, recipe(language_model=str(tmp_path / "lm")), CPU)
+
+
+def test_out_of_memory_says_what_is_needed_and_what_to_lower(run_folder, monkeypatch):
+    def fail(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(stage, "train_users", fail)
+    with pytest.raises(ConfigError, match=r"it takes about \d+ MiB \(weights.*Lower molar.batch"):
         stage.run(run_folder, recipe(), CPU)

@@ -11,9 +11,11 @@ import torch
 from genrec import artifacts
 from genrec.decoding.ranker import GenerativeRanker
 from genrec.errors import ConfigError
+from genrec.model.code_head import CodeHead
 from genrec.model.generative import GenerativeModel
 from genrec.training import events as learning
 from genrec.training import reinforcement_trainer, train
+from genrec.training.policy import Policy
 from tests.stopping import stop_at
 from tests.training.world import (
     ENCODER_DECODER,
@@ -24,6 +26,7 @@ from tests.training.world import (
     with_other_held_out,
 )
 
+CPU = torch.device("cpu")
 # A step so small that the model stays as it starts: it gives all items about the same.
 FLAT = {"max_steps": 1, "evaluations": 1, "learning_rate": 1e-9}
 TEACHES = {"steps": 25, "histories": 32, "learning_rate": 1e-2, "evaluations": 3}
@@ -69,7 +72,7 @@ def test_a_flat_model_learns_the_circle_from_rewards_alone(run_folder, changes, 
     assert known["before"]["ndcg@10"] < 0.4
     assert known["after"]["ndcg@10"] > known["before"]["ndcg@10"] + 0.3
     assert facts(folder)["validation"]["ndcg@10"] == known["after"]["ndcg@10"]
-    model = GenerativeModel.load(folder, device=torch.device("cpu"))
+    model = GenerativeModel.load(folder, device=CPU)
     histories = [np.asarray([row - 2, row - 1, row], dtype=np.int32) for row in range(2, 23)]
     rankings = GenerativeRanker(model, beam=10).rank(histories, 3, exclude=histories)
     hits = [row + 1 in each.items for row, each in zip(range(2, 23), rankings, strict=True)]
@@ -89,7 +92,7 @@ def test_a_flat_model_learns_the_circle_from_rewards_alone(run_folder, changes, 
 
 @pytest.mark.parametrize("form", ["stream", "instruction"])
 def test_adapters_and_new_rows_learn_from_rewards(
-    run_folder, small_index, tmp_path, form, monkeypatch
+    run_folder, cycle_dataset, small_index, tmp_path, form, monkeypatch
 ):
     groups, losses = kept(monkeypatch, "draw_groups"), kept(monkeypatch, "grpo_loss")
     source = str(tiny_language_model(tmp_path / "lm", small_index))
@@ -97,6 +100,7 @@ def test_adapters_and_new_rows_learn_from_rewards(
     # A step on events takes two batches, a step on rewards one.
     events = FLAT | {"batches_per_step": 2, "epochs": 4}
     settings = recipe(**events, language_model=source, form=form, reinforcement=rewards)
+    rewarded = settings.train.reinforcement
     folder = train.run(run_folder, settings, RUNTIME)
     known = facts(folder)["reinforcement"]
     assert known["kept"]
@@ -105,10 +109,20 @@ def test_adapters_and_new_rows_learn_from_rewards(
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     learning = [entry for entry in phases(folder)[1] if "loss" in entry]
     assert learning[0]["kl"] == pytest.approx(0, abs=1e-3)
+    # The divergence is that from the model as events left it, throughout.
+    events_only = make_run(tmp_path / "events", cycle_dataset, small_index)
+    settings = recipe(**events, language_model=source, form=form)
+    tuned = GenerativeModel.load(train.run(events_only, settings, RUNTIME), device=CPU)
+    policy = Policy(tuned, CodeHead(tuned.language_model, tuned.vocabulary))
+    for place, ((_, histories, *_), _, each) in enumerate(groups):
+        _, old, reference, _, drawn = losses[2 * place][0]
+        with torch.no_grad():
+            before = policy.log_probabilities(histories, each.items)
+        torch.testing.assert_close(reference[drawn], before[drawn], atol=5e-3, rtol=0)
+    assert (old - reference)[drawn].abs().max() > 0.1
     # Groups are drawn once, and two steps are made on each; codes given away are not learned.
     assert (len(groups), len(losses)) == (15, 2 * 15)
     assert any(each.hints.any() for *_, each in groups)
-    rewarded = settings.train.reinforcement
     wanted = {"clip": rewarded.clip, "kl_weight": rewarded.kl_weight}
     for place, (given, named, _) in enumerate(losses):
         assert named == wanted

@@ -10,8 +10,8 @@ from genrec.training.rewards import group_advantages, group_rewards
 def test_a_hit_is_worth_one_and_a_wrong_item_costs_by_its_place():
     hits = torch.tensor([[False, True, False, False]])
     rewards = group_rewards(hits, torch.ones_like(hits))
-    costs = [1 / np.log2(2), 1 / np.log2(4), 1 / np.log2(5)]
-    want = [-costs[0] / sum(costs), 1.0, -costs[1] / sum(costs), -costs[2] / sum(costs)]
+    gains = [1 / np.log2(place + 1) for place in (1, 2, 3, 4)]
+    want = [-gains[0] / sum(gains), 1.0, -gains[2] / sum(gains), -gains[3] / sum(gains)]
     torch.testing.assert_close(rewards[0].tolist(), want, rtol=1e-6, atol=0)
 
 

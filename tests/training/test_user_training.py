@@ -9,6 +9,7 @@ from genrec.cf.epoch_training import best_epoch
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
+from genrec.cf.training_checkpoint import Checkpoint
 from genrec.cf.validation import validate
 from genrec.data.histories import from_lists
 from genrec.errors import ConfigError, DataError
@@ -215,10 +216,29 @@ def test_what_cannot_be_learned_is_refused():
     everything = np.ones(N, dtype=bool)
     with pytest.raises(DataError, match="no training event"):
         train_users(model, from_lists([]), from_lists([]), everything, FAST)
-    with torch.no_grad():
-        model.answer.weight.fill_(float("nan"))
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step_and_spoils_no_checkpoint(tmp_path):
+    everything, sequences = np.ones(N, dtype=bool), from_lists(circle())
+    straight = network()
+    train_users(straight, sequences, sequences, everything, FAST)
+    model, calls = network(), []
+
+    def spoil(module, given, answer):
+        calls.append(module.training)
+        # Four steps an epoch: the second epoch's third.
+        return answer * float("nan") if calls.count(True) == 7 else None
+
+    hook = model.answer.register_forward_hook(spoil)
+    checkpoint = Checkpoint(tmp_path, {})
     with pytest.raises(
         ConfigError,
-        match=r"epoch 1, and weights that are no numbers; lower molar.learning_rate \(now 0.01\)",
+        match=r"loss nan in epoch 2, step 3 of 4 \(training sequences \d+, .*\); lower "
+        r"molar.learning_rate \(now 0.01\)",
     ):
-        train_users(model, from_lists(circle()), from_lists([]), everything, FAST)
+        train_users(model, sequences, sequences, everything, FAST, checkpoint=checkpoint)
+    hook.remove()
+    assert len(checkpoint.load().log) == 1
+    again = network()
+    train_users(again, sequences, sequences, everything, FAST, checkpoint=checkpoint)
+    torch.testing.assert_close(again.state_dict(), straight.state_dict(), rtol=0, atol=0)

@@ -119,9 +119,9 @@ class WrittenTexts:
                 self._about_history(history, "overall"),
                 self._about_history(history, "recent"),
             ]
-        prompts = list(dict.fromkeys(prompts))
+        prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt]
         texts = map(items.short, writer.write(prompts))
-        self._texts = dict(zip(prompts, texts, strict=True))
+        self._texts = {"": ""} | dict(zip(prompts, texts, strict=True))
 
     def intention(self, item: int, generator: np.random.Generator) -> str:
         """Return what was written of an item."""
@@ -134,6 +134,7 @@ class WrittenTexts:
         return self._texts[self._about_history(history, kind)]
 
     def _about_item(self, row: int) -> str:
+        """Return the question about an item; empty where nothing is known of it."""
         return self._put(
             "intention",
             {
@@ -144,10 +145,14 @@ class WrittenTexts:
         )
 
     def _about_history(self, history: Sequence[int], kind: Preference) -> str:
+        """Return the question about a history; empty where none of its items has a title."""
         rows = history[-RECENT:] if kind == "recent" else history
-        return self._put(kind, {"titles": "; ".join(self._items.titles[row] for row in rows)})
+        titles = [self._items.titles[row] for row in rows if self._items.titles[row]]
+        return self._put(kind, {"titles": "; ".join(titles)})
 
     def _put(self, name: str, fields: Mapping[str, str]) -> str:
+        if not any(fields.values()):
+            return ""
         return "".join(str(piece) for piece in fill(self._asked[name], fields, {}))
 
 

@@ -31,6 +31,11 @@ class ItemTexts:
             ``FACET_COLUMNS`` that exist.
         most_words: Words of a title or description that are kept.
 
+    Attributes:
+        titles: One an item; empty where it has none, for an id says nothing.
+        descriptions: One an item; empty where it has none.
+        facets: Values of each item.
+
     Raises:
         ConfigError: When a column that is named does not exist.
     """
@@ -48,7 +53,7 @@ class ItemTexts:
         usual = [name for name in FACET_COLUMNS if name in table.columns]
         self.facet_columns = usual if facet_columns is None else list(facet_columns)
         self.most_words = most_words
-        self.titles = [self.short(title) for title in catalog.titles]
+        self.titles = [self.short(title) for title in catalog.title_words]
         self.descriptions = [self.short(text) for text in _descriptions(catalog)]
         columns = [_values(table[name]) for name in self.facet_columns]
         self.facets = [
@@ -68,7 +73,7 @@ def _descriptions(catalog: Catalog) -> list[str]:
     texts = clean_text(catalog.table[found[0]]).to_list() if found else catalog.texts
     return [
         text.removeprefix(title).lstrip(" ,.;:-")
-        for text, title in zip(texts, catalog.titles, strict=True)
+        for text, title in zip(texts, catalog.title_words, strict=True)
     ]
 
 

@@ -76,7 +76,8 @@ def _titles(
     material: Material, history: Sequence[int], item: int, generator: np.random.Generator
 ) -> Fields:
     titles = material.items.titles
-    return {"titles": [titles[row] for row in history], "item": item, "title": titles[item]}
+    known = [titles[row] for row in history if titles[row]]
+    return {"titles": known, "item": item, "title": titles[item]}
 
 
 def _search(
