@@ -55,7 +55,7 @@ def quickstart(fast: bool, run: Path | None, overrides: Sequence[str], quiet: bo
         f'  genrec recommend {run_folder} --history "{history}" -k 10\n'
         f"  genrec serve {run_folder}\n"
         f"  genrec show {run_folder}\n"
-        "  genrec config quickstart > my.yaml   # your own data: set name and data.path, then "
+        "  genrec config hybrid > my.yaml   # your own data: set name and data.path, then "
         "`genrec run my.yaml`"
     )
 

@@ -234,3 +234,11 @@ def test_scalars_of_overrides(text, value):
     result = read_scalar(text)
     assert result == value
     assert type(result) is type(value)
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_a_recipe_that_takes_texts_from_the_hub_pins_the_commit(name):
+    """The embed stage refuses a hub id without one."""
+    embed = load_recipe(name).embed
+    if embed.method == "sentence_transformer":
+        assert len(embed.revision) == 40 and int(embed.revision, 16)

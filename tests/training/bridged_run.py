@@ -14,12 +14,13 @@ WIDTH = 8
 
 def user_model(name, items):
     generator = np.random.default_rng(3)
-    if name == "sasrec":
+    if name in ("sasrec", "transition_sasrec"):
         torch.manual_seed(3)
-        network = SasRec(items, dimensions=WIDTH, layers=1, heads=2, max_history=10)
+        long = {} if name == "sasrec" else {"query_window": 3, "long_share": 0.4}
+        network = SasRec(items, dimensions=WIDTH, layers=1, heads=2, max_history=10, **long)
         with torch.no_grad():
             network.item_vectors.weight.mul_(30)
-        return SasRecRanker(network.eval())
+        return SasRecRanker(network.eval(), name)
     vectors = generator.normal(size=(2, items, WIDTH)).astype(np.float32)
     return GraphRanker(name, vectors[0], vectors[1])
 
@@ -36,7 +37,7 @@ def write_run(folder, dataset, index, name="sasrec"):
     with artifacts.writing(folder / "cf", "cf", **made_from) as partial:
         model = user_model(name, items)
         model.save(partial)
-        vectors = model.items if name != "sasrec" else model.item_vectors()
+        vectors = model.items if isinstance(model, GraphRanker) else model.item_vectors()
         EmbeddingTable(vectors, {"method": name}).save(partial, "items")
     for kind, width in (("text", 5), ("joint", 6)):
         vectors = generator.normal(size=(items, width)).astype(np.float32)

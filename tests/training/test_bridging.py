@@ -270,7 +270,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(
         )
 
 
-@pytest.mark.parametrize("name", ["sasrec", "lightgcn", "bpr"])
+@pytest.mark.parametrize("name", ["sasrec", "transition_sasrec", "lightgcn", "bpr"])
 @pytest.mark.parametrize("bridge", [{"user": True}, {"items": True, "vectors": "cf"}])
 def test_any_cf_model_and_either_side_alone(name, bridge, tmp_path, cycle_dataset, small_index):
     run = write_run(tmp_path / "run", cycle_dataset, small_index, name)
@@ -280,6 +280,15 @@ def test_any_cf_model_and_either_side_alone(name, bridge, tmp_path, cycle_datase
     [answer] = Recommender.from_pretrained(alone, device="cpu").recommend([["i3", "i4"]], k=5)
     assert len(answer.items) == 5
     assert (alone / f"{name}.safetensors").is_file() == ("user" in bridge)
+    read = GenerativeModel.load(alone, device=CPU).bridge
+    model = user_model(name, len(cycle_dataset.catalog))
+    if "user" in bridge:
+        histories = [np.asarray(rows, dtype=np.int32) for rows in ([3, 4], [7])]
+        found = np.concatenate(read.user_states(histories, on_the_way=False))
+        np.testing.assert_allclose(found, model.user_vectors(histories), atol=1e-6)
+    else:
+        vectors = model.items if name in ("lightgcn", "bpr") else model.item_vectors()
+        np.testing.assert_allclose(read.soft.source("items").vectors, vectors, atol=1e-6)
 
 
 def test_a_stream_starts_as_the_model_without_a_bridge(tmp_path, cycle_dataset, small_index):
