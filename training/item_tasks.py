@@ -150,11 +150,10 @@ def _words(text: str) -> set[str]:
 
 
 def _description(task: Task, row: int, texts: ItemWords) -> ItemExample:
-    given: tuple[Piece, ...]
+    given: tuple[Piece, ...] = (*_title(row, texts), f"\n{texts.attributes[row]}", DESCRIBE)
     if task == "image_text":
-        given = (Picture(row), *_title(row, texts), DESCRIBE)
-    else:
-        given = (*_title(row, texts), f"\n{texts.attributes[row]}", DESCRIBE)
+        # Without the title, which often tells the description better than the picture does.
+        given = (Picture(row), DESCRIBE)
     return ItemExample(task, given, f" {texts.descriptions[row]}")
 
 

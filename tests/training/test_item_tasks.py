@@ -48,9 +48,9 @@ def test_words_of_an_item_come_from_its_columns():
         ItemWords.of(Catalog(TABLE), "plot")
 
 
-def test_image_to_text_shows_picture_and_title_and_asks_for_the_description():
+def test_image_to_text_shows_the_picture_alone_and_asks_for_the_description():
     [only] = make("image_text")
-    assert only.given == (Picture(0), "Title: Lamp", "\nThe description of the item:")
+    assert only.given == (Picture(0), "\nThe description of the item:")
     assert only.answer == " it shines"
     assert make("image_text", NoPictures()) == []
 
