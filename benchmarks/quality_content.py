@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from quality_lists import wanted_examples, write_predictions
 
 from genrec import artifacts
 from genrec.cf.popularity import Popularity
 from genrec.cf.request import check_request
-from genrec.config import Recipe, RecommendConfig
+from genrec.config import Recipe
 from genrec.data.dataset import Dataset
 from genrec.data.ranking import Ranking
-from genrec.data.sample import sample
 from genrec.embeddings.table import EmbeddingTable
-from genrec.evaluation.predictions import from_rankings
 from genrec.serving.export import rank_all
 from genrec.serving.shards import Shards
 
@@ -73,8 +71,7 @@ def recommend(run_folder: Path, recipe: Recipe) -> Path:
     inputs = {name: run_folder / name for name in ("dataset", "text")}
     dataset = Dataset.load(inputs["dataset"])
     artifacts.verify(inputs["text"], "text")
-    histories = dataset.histories(section.part)
-    examples = sample(len(histories), section.users, recipe.seed)
+    histories, examples = wanted_examples(dataset, recipe)
     config = section.model_dump(mode="json")
     digests = {name: artifacts.read_manifest(path).digest for name, path in inputs.items()}
     shards = Shards(
@@ -92,29 +89,14 @@ def recommend(run_folder: Path, recipe: Recipe) -> Path:
         shards=shards,
         quiet=True,
     )
-    user_ids = [dataset.user_ids[user] for user in histories.user.tolist()]
-    folder = run_folder / "predictions"
-    with artifacts.writing(
-        folder, "predictions", seed=recipe.seed, config=config, inputs=inputs
-    ) as partial:
-        facts = _facts(section, recipe.seed, lists.seconds, lists.invalid, len(examples))
-        facts["sampled"] = len(examples) < len(histories)
-        from_rankings(NAME, examples, lists.rankings, facts).save(
-            partial, dataset.catalog.item_ids, user_ids
-        )
+    folder = write_predictions(
+        run_folder,
+        recipe,
+        NAME,
+        inputs,
+        lists.rankings,
+        seconds=lists.seconds,
+        invalid=lists.invalid,
+    )
     shards.remove()
     return folder
-
-
-def _facts(
-    section: RecommendConfig, seed: int, seconds: float, invalid: int, examples: int
-) -> dict[str, Any]:
-    return {
-        "part": section.part,
-        "k": section.k,
-        "seconds": seconds,
-        "examples": examples,
-        "exclude_seen": section.exclude_seen,
-        "seed": seed,
-        "invalid": invalid,
-    }

@@ -65,6 +65,7 @@ def _history(model: str, job: Job) -> int | str:
     """Return how many of the newest items of a history a model reads."""
     read: dict[str, int | str] = {
         "popularity": "none",
+        "trend": "none",
         "transition": 1,
         "sasrec": job.recipe.cf.max_history,
         "transition_sasrec": job.recipe.cf.max_history,

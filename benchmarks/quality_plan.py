@@ -24,6 +24,8 @@ _APART = ("name", "seed", "serve", "runtime")
 # What makes two rows comparable; only a set or a protocol may say it.
 _OF_PROTOCOL = ("data", "evaluate", "recommend.users", "recommend.part", "recommend.k",
                 "recommend.exclude_seen")  # fmt: skip
+# What lists that the benchmark makes itself are made from.
+_OWN_LISTS = {"content_knn": {"dataset", "text"}, "trend": {"dataset"}}
 # Tables of the section cf that several models share; the others are named after theirs.
 _SHARED_IN_CF = {"graph": {"lightgcn", "bpr"}, "item_knn": {"item_knn", "blend"}}
 
@@ -65,7 +67,7 @@ class RowPlan(Section):
     kind: Literal["baseline", "blend", "generative", "dense"]
     minutes: float = Field(gt=0)
     extends: str | None = None
-    lists: Literal["genrec", "content_knn"] = "genrec"
+    lists: Literal["genrec", "content_knn", "trend"] = "genrec"
     recipe: Values = Field(default_factory=dict)
     sets: dict[str, Values] = Field(default_factory=dict)
 
@@ -285,13 +287,13 @@ def merged(*layers: Mapping[str, Any]) -> Values:
 def needed_stages(recipe: Recipe, lists: str) -> tuple[Stage, ...]:
     """Return the stages that lists and their figures need, in order.
 
-    The lists of ``content_knn`` are made here in place of ``genrec recommend``.
+    Lists other than those of ``genrec`` are made here in place of ``genrec recommend``.
     """
     needed = {"report"}
     for stage in reversed(STAGES):
         if stage.folder in needed:
-            own = lists == "content_knn" and stage.verb == "recommend"
-            needed |= {"dataset", "text"} if own else set(reads_of(stage, recipe))
+            own = lists in _OWN_LISTS and stage.verb == "recommend"
+            needed |= _OWN_LISTS[lists] if own else set(reads_of(stage, recipe))
     return tuple(stage for stage in STAGES if stage.folder in needed)
 
 

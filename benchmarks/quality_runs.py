@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import quality_content
+import quality_trend
 from flow_runs import call, program
 from pydantic import ValidationError
 from quality_plan import Job, cf_settings, wanted_cf
@@ -22,6 +23,7 @@ from genrec.stages import Stage
 
 # Paths that name the same content on every machine: how many of their last parts tell.
 _PATHS = {"data": ("path", 1), "embed": ("model", 2), "image": ("vectors", 2)}
+_OWN_LISTS = {"content_knn": quality_content.recommend, "trend": quality_trend.recommend}
 # Kept for their figures only; every row has its own.
 _NEVER_SHARED = ("predictions", "report")
 
@@ -87,8 +89,8 @@ def run(job: Job, recipe: Recipe, place: Place) -> Path:
     for stage in job.stages:
         if fits(folder / stage.folder, stage, recipe, folder) or _take(stage, recipe, job, place):
             continue
-        if stage.verb == "recommend" and job.plan.lists == "content_knn":
-            quality_content.recommend(folder, recipe)
+        if stage.verb == "recommend" and job.plan.lists in _OWN_LISTS:
+            _OWN_LISTS[job.plan.lists](folder, recipe)
         else:
             call([program(), stage.verb, str(folder), "--quiet"])
     return folder

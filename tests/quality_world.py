@@ -6,9 +6,9 @@ from pathlib import Path
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
-quality, content, measure, page, plans, runs, summary = (
+quality, content, measure, page, plans, runs, summary, trend = (
     importlib.import_module(f"quality{name}")
-    for name in ("", "_content", "_measure", "_page", "_plan", "_runs", "_summary")
+    for name in ("", "_content", "_measure", "_page", "_plan", "_runs", "_summary", "_trend")
 )
 StepError = importlib.import_module("flow_runs").StepError
 sys.path.remove(str(BENCHMARKS))

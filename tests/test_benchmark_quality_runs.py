@@ -7,7 +7,8 @@ import pytest
 
 from genrec import artifacts
 from genrec.data.dataset import Dataset
-from tests.quality_world import PLAN, changed_plan, measure, runs
+from tests.cf.worlds import dataset_of
+from tests.quality_world import PLAN, StepError, changed_plan, measure, runs, trend
 from tests.tiny_run import invoke
 
 
@@ -99,3 +100,38 @@ def test_users_of_whom_nothing_was_learned(store):
     assert figures["recall@50"] == pytest.approx(np.mean(hits))
     figures, _ = made("popularity", "cold-items")
     assert figures["recall@50"] == 0.0  # it never saw them
+
+
+def test_a_trend_counts_what_others_chose_before_the_moment_of_the_request(store):
+    made, folder = store
+    figures, verbs = made("trend")
+    assert verbs == ["evaluate"] and figures["history"] == "none"
+    dataset = Dataset.load(folder / "store-trend-seed42" / "dataset")
+    events, n = dataset.interactions, len(dataset.catalog)
+    known = [
+        (int(events.time[row]), int(events.item[row])) for row in np.flatnonzero(dataset.part == 0)
+    ]
+
+    def gains(part, days):
+        """NDCG@10 and recall@10 of every example, event by event."""
+        found = []
+        for row in np.flatnonzero(dataset.part == part):
+            own = (events.user == events.user[row]) & (dataset.part < part)
+            weights = np.zeros(n)
+            for time, item in known:
+                age = (int(events.time[row]) - time) / (86_400 * days)
+                weights[item] += np.exp(-age) if 0 < age <= 8 else 0
+            weights[events.item[own]] = -1
+            rank = int((weights > weights[events.item[row]]).sum())
+            rank += int((weights == weights[events.item[row]])[: events.item[row]].sum())
+            found.append((1 / np.log2(rank + 2) if rank < 10 else 0, rank < 10))
+        return np.mean(found, axis=0)
+
+    days = max(trend.DAYS, key=lambda each: gains(1, each)[0])
+    assert gains(2, days) == pytest.approx([figures["ndcg@10"], figures["recall@10"]])
+
+
+def test_an_order_without_times_has_no_trend():
+    sequences = [[0, 1, 2, 3], [3, 2, 1, 0]]
+    with pytest.raises(StepError, match="no times, only an order"):
+        trend.Events.of(dataset_of(sequences, 4))

@@ -1,0 +1,67 @@
+"""Predictions of models that the benchmark makes itself, as ``genrec recommend`` writes them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec import artifacts
+from genrec.config import Recipe
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.ranking import Ranking
+from genrec.data.sample import sample
+from genrec.evaluation.predictions import from_rankings
+
+
+def wanted_examples(dataset: Dataset, recipe: Recipe) -> tuple[Histories, NDArray[np.int64]]:
+    """Return the examples of the part that a recipe predicts, and which of them it draws."""
+    histories = dataset.histories(recipe.recommend.part)
+    return histories, sample(len(histories), recipe.recommend.users, recipe.seed)
+
+
+def write_predictions(
+    run_folder: Path,
+    recipe: Recipe,
+    name: str,
+    inputs: Mapping[str, Path],
+    rankings: Sequence[Ranking],
+    *,
+    seconds: float,
+    invalid: int = 0,
+) -> Path:
+    """Write ``predictions``.
+
+    Args:
+        run_folder: Holds ``dataset``.
+        recipe: Of the run.
+        name: Name of the model.
+        inputs: What the lists were made from.
+        rankings: One for each of ``wanted_examples``.
+        seconds: What making them took.
+        invalid: Items in them that are not in the catalogue.
+    """
+    section = recipe.recommend
+    dataset = Dataset.load(run_folder / "dataset")
+    histories, examples = wanted_examples(dataset, recipe)
+    facts = {
+        "part": section.part,
+        "k": section.k,
+        "seconds": seconds,
+        "examples": len(examples),
+        "exclude_seen": section.exclude_seen,
+        "seed": recipe.seed,
+        "invalid": invalid,
+        "sampled": len(examples) < len(histories),
+    }
+    user_ids = [dataset.user_ids[user] for user in histories.user.tolist()]
+    config = section.model_dump(mode="json")
+    folder = run_folder / "predictions"
+    with artifacts.writing(
+        folder, "predictions", seed=recipe.seed, config=config, inputs=inputs
+    ) as partial:
+        from_rankings(name, examples, rankings, facts).save(
+            partial, dataset.catalog.item_ids, user_ids
+        )
+    return folder

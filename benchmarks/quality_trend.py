@@ -1,0 +1,120 @@
+"""What people chose in the days before the request: a baseline that knows the hour and no one.
+
+Popularity as a request finds it (Ji et al., "A Re-visit of the Popularity Baseline in Recommender
+Systems", SIGIR 2020). No other row is told when the item was chosen that is to be guessed.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flow_runs import StepError
+from numpy.typing import NDArray
+from quality_lists import wanted_examples, write_predictions
+
+from genrec import artifacts
+from genrec.config import Recipe
+from genrec.data.dataset import PARTS, Dataset, Part
+from genrec.data.ranking import Ranking
+
+NAME = "trend"
+DAY = 86_400
+# Days that validation users choose from; an event counts 1/e of a new one after so many.
+DAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# Older events than so many times the days count for nothing.
+REACH = 8
+CUTOFF = 10
+
+
+@dataclass(frozen=True)
+class Events:
+    """The training events in the order of time.
+
+    Attributes:
+        time: int64[m], seconds.
+        item: int32[m].
+        items: Size of the catalogue.
+    """
+
+    time: NDArray[np.int64]
+    item: NDArray[np.int32]
+    items: int
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Events":
+        """Read them.
+
+        Raises:
+            StepError: When the dataset has an order of events and no times.
+        """
+        train = dataset.train
+        if not len(train.time) or int(np.ptp(train.time)) < DAY:
+            raise StepError("the events have no times, only an order: there is no trend in them.")
+        order = np.argsort(train.time, kind="stable")
+        return cls(train.time[order], train.item[order], len(dataset.catalog))
+
+    def weights(self, moment: int, days: float) -> NDArray[np.float64]:
+        """Return what each item counts at a moment, float64[items]; events of it are too late."""
+        first, end = np.searchsorted(self.time, [moment - REACH * days * DAY, moment])
+        age = (moment - self.time[first:end]) / (days * DAY)
+        return np.bincount(self.item[first:end], np.exp(-age), minlength=self.items)
+
+
+def moments(dataset: Dataset, part: Part) -> NDArray[np.int64]:
+    """Return when each example of ``Dataset.histories`` was chosen, int64[n] seconds."""
+    return dataset.interactions.time[dataset.part == PARTS.index(part)]
+
+
+def best_days(dataset: Dataset, events: Events, exclude_seen: bool) -> float:
+    """Return the days with the best NDCG@10 on all validation users."""
+    held_out, at = dataset.histories("validation"), moments(dataset, "validation")
+    found = {}
+    for days in DAYS:
+        gains = []
+        for place in range(len(held_out)):
+            weights = events.weights(int(at[place]), days)
+            seen = held_out[place] if exclude_seen else held_out[place][:0]
+            best = _top(weights, CUTOFF, seen)
+            hit = np.flatnonzero(best.items == held_out.target[place])
+            gains.append(1 / np.log2(hit[0] + 2) if len(hit) else 0.0)
+        found[days] = float(np.mean(gains))
+    return max(found, key=found.__getitem__)
+
+
+def _top(weights: NDArray[np.float64], k: int, excluded: NDArray[np.int32]) -> Ranking:
+    """Return the k heaviest items, ties by row; those that no one chose lately come last."""
+    scores = weights.astype(np.float32)
+    scores[excluded] = -np.inf
+    best = np.argsort(-scores, kind="stable")[:k]
+    best = best[scores[best] > -np.inf].astype(np.int32)
+    return Ranking(best, scores[best])
+
+
+def recommend(run_folder: Path, recipe: Recipe) -> Path:
+    """Write ``predictions`` of this model, as ``genrec recommend`` does of its own."""
+    section = recipe.recommend
+    source = run_folder / "dataset"
+    dataset = Dataset.load(source)
+    artifacts.verify(source, "dataset")
+    events = Events.of(dataset)
+    histories, examples = wanted_examples(dataset, recipe)
+    at, started = moments(dataset, section.part), time.perf_counter()
+    days = best_days(dataset, events, section.exclude_seen)
+
+    def rankings() -> Iterator[Ranking]:
+        for place in examples.tolist():
+            seen = histories[place] if section.exclude_seen else histories[place][:0]
+            yield _top(events.weights(int(at[place]), days), section.k, seen)
+
+    lists = list(rankings())
+    print(f"trend: {days:g} days are best for validation users", flush=True)
+    return write_predictions(
+        run_folder,
+        recipe,
+        NAME,
+        {"dataset": source},
+        lists,
+        seconds=time.perf_counter() - started,
+    )
