@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality_lists import wanted_examples, write_predictions
+from quality_lists import top, wanted_examples, write_predictions
 
 from genrec import artifacts
 from genrec.cf.popularity import Popularity
@@ -58,11 +58,7 @@ class ContentKnn:
     def _rank_one(self, history: NDArray[np.int32], k: int, excluded: NDArray[np.int32]) -> Ranking:
         weights = self.decay ** np.arange(len(history) - 1, -1, -1, dtype=np.float32)
         # The sum of the cosines is the cosine with the weighted sum, but for its length.
-        scores = self.vectors @ (weights @ self.vectors[history])
-        scores[excluded] = -np.inf
-        best = np.argsort(-scores, kind="stable")[:k]
-        best = best[scores[best] > -np.inf].astype(np.int32)
-        return Ranking(best, scores[best])
+        return top(self.vectors @ (weights @ self.vectors[history]), k, excluded)
 
 
 def recommend(run_folder: Path, recipe: Recipe) -> Path:

@@ -21,6 +21,14 @@ def wanted_examples(dataset: Dataset, recipe: Recipe) -> tuple[Histories, NDArra
     return histories, sample(len(histories), recipe.recommend.users, recipe.seed)
 
 
+def top(scores: NDArray[np.float32], k: int, excluded: NDArray[np.int32]) -> Ranking:
+    """Return the k rows with the highest scores, ties by row; scores of excluded rows are lost."""
+    scores[excluded] = -np.inf
+    best = np.argsort(-scores, kind="stable")[:k]
+    best = best[scores[best] > -np.inf].astype(np.int32)
+    return Ranking(best, scores[best])
+
+
 def write_predictions(
     run_folder: Path,
     recipe: Recipe,

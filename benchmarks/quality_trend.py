@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from flow_runs import StepError
 from numpy.typing import NDArray
-from quality_lists import wanted_examples, write_predictions
+from quality_lists import top, wanted_examples, write_predictions
 
 from genrec import artifacts
 from genrec.config import Recipe
@@ -55,11 +55,12 @@ class Events:
         order = np.argsort(train.time, kind="stable")
         return cls(train.time[order], train.item[order], len(dataset.catalog))
 
-    def weights(self, moment: int, days: float) -> NDArray[np.float64]:
-        """Return what each item counts at a moment, float64[items]; events of it are too late."""
+    def weights(self, moment: int, days: float) -> NDArray[np.float32]:
+        """Return what each item counts at a moment, float32[items]; events of it are too late."""
         first, end = np.searchsorted(self.time, [moment - REACH * days * DAY, moment])
         age = (moment - self.time[first:end]) / (days * DAY)
-        return np.bincount(self.item[first:end], np.exp(-age), minlength=self.items)
+        counts = np.bincount(self.item[first:end], np.exp(-age), minlength=self.items)
+        return counts.astype(np.float32)
 
 
 def moments(dataset: Dataset, part: Part) -> NDArray[np.int64]:
@@ -76,20 +77,11 @@ def best_days(dataset: Dataset, events: Events, exclude_seen: bool) -> float:
         for place in range(len(held_out)):
             weights = events.weights(int(at[place]), days)
             seen = held_out[place] if exclude_seen else held_out[place][:0]
-            best = _top(weights, CUTOFF, seen)
+            best = top(weights, CUTOFF, seen)
             hit = np.flatnonzero(best.items == held_out.target[place])
             gains.append(1 / np.log2(hit[0] + 2) if len(hit) else 0.0)
         found[days] = float(np.mean(gains))
     return max(found, key=found.__getitem__)
-
-
-def _top(weights: NDArray[np.float64], k: int, excluded: NDArray[np.int32]) -> Ranking:
-    """Return the k heaviest items, ties by row; those that no one chose lately come last."""
-    scores = weights.astype(np.float32)
-    scores[excluded] = -np.inf
-    best = np.argsort(-scores, kind="stable")[:k]
-    best = best[scores[best] > -np.inf].astype(np.int32)
-    return Ranking(best, scores[best])
 
 
 def recommend(run_folder: Path, recipe: Recipe) -> Path:
@@ -106,7 +98,7 @@ def recommend(run_folder: Path, recipe: Recipe) -> Path:
     def rankings() -> Iterator[Ranking]:
         for place in examples.tolist():
             seen = histories[place] if section.exclude_seen else histories[place][:0]
-            yield _top(events.weights(int(at[place]), days), section.k, seen)
+            yield top(events.weights(int(at[place]), days), section.k, seen)
 
     lists = list(rankings())
     print(f"trend: {days:g} days are best for validation users", flush=True)
