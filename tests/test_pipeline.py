@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -387,36 +386,3 @@ def test_damaged_timings_are_refused(tmp_path):
     (tmp_path / "timings.json").write_text("[1]")
     with pytest.raises(ArtifactError, match=r"timings\.json"):
         read_timings(tmp_path)
-
-
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.verb)
-def test_out_of_memory_names_the_stage_and_keys_of_it(tmp_path, monkeypatch, stage):
-    def fail(run_folder, recipe, runtime):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(Made, stage.verb, staticmethod(fail))
-    monkeypatch.setattr(pipeline, "check_inputs", lambda *given: None)
-    with pytest.raises(ConfigError) as caught:
-        run_stage(stage.verb, tmp_path, Recipe(), runtime_of(Recipe()))
-    message = str(caught.value)
-    assert f"not enough memory for `genrec {stage.verb}`" in message
-    known = set(flat(Recipe().model_dump()))
-    named = set(re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", message))
-    assert named and named <= known
-
-
-def flat(values, before=""):
-    """Yield the path of every key."""
-    for key, value in values.items():
-        yield before + key
-        if isinstance(value, dict):
-            yield from flat(value, f"{before}{key}.")
-
-
-def test_other_errors_of_a_stage_are_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
-    def fail(run_folder, recipe, runtime):
-        raise RuntimeError("shapes do not match")
-
-    monkeypatch.setattr(Made, "data", staticmethod(fail))
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        run_stage("data", tmp_path, Recipe(), runtime_of(Recipe()))

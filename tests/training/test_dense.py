@@ -291,7 +291,6 @@ def test_a_teacher_is_read_in_the_order_of_the_states(small_index):
         soft = network.scores(users).softmax(1)
         wanted = {
             "dense": 2.0 * dense.loss(states, answers, soft, 0.4),
-            # The vector that scores items is what is aligned.
             "alignment": 0.3 * alignment(dense.user(states), users, owner),
         }
     torch.testing.assert_close(found, wanted)
