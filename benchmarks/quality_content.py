@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality_lists import top, wanted_examples, write_predictions
+from quality_lists import Wanted, top, write_predictions
 
 from genrec import artifacts
 from genrec.cf.popularity import Popularity
 from genrec.cf.request import check_request
 from genrec.config import Recipe
-from genrec.data.dataset import Dataset
 from genrec.data.ranking import Ranking
 from genrec.embeddings.table import EmbeddingTable
 from genrec.serving.export import rank_all
@@ -65,9 +64,8 @@ def recommend(run_folder: Path, recipe: Recipe) -> Path:
     """Write ``predictions`` of this model, as ``genrec recommend`` does of its own."""
     section = recipe.recommend
     inputs = {name: run_folder / name for name in ("dataset", "text")}
-    dataset = Dataset.load(inputs["dataset"])
+    wanted = Wanted.of(run_folder, recipe)
     artifacts.verify(inputs["text"], "text")
-    histories, examples = wanted_examples(dataset, recipe)
     config = section.model_dump(mode="json")
     digests = {name: artifacts.read_manifest(path).digest for name, path in inputs.items()}
     shards = Shards(
@@ -77,9 +75,9 @@ def recommend(run_folder: Path, recipe: Recipe) -> Path:
     vectors = EmbeddingTable.load(inputs["text"]).normalised()
     lists = rank_all(
         NAME,
-        lambda: ContentKnn(vectors, Popularity.fit(dataset)),
-        histories.take(examples),
-        items=len(dataset.catalog),
+        lambda: ContentKnn(vectors, Popularity.fit(wanted.dataset)),
+        wanted.histories.take(wanted.examples),
+        items=len(wanted.dataset.catalog),
         k=section.k,
         exclude_seen=section.exclude_seen,
         shards=shards,
@@ -88,6 +86,7 @@ def recommend(run_folder: Path, recipe: Recipe) -> Path:
     folder = write_predictions(
         run_folder,
         recipe,
+        wanted,
         NAME,
         inputs,
         lists.rankings,

@@ -1,6 +1,7 @@
 """Predictions of models that the benchmark makes itself, as ``genrec recommend`` writes them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,28 @@ from genrec.data.sample import sample
 from genrec.evaluation.predictions import from_rankings
 
 
-def wanted_examples(dataset: Dataset, recipe: Recipe) -> tuple[Histories, NDArray[np.int64]]:
-    """Return the examples of the part that a recipe predicts, and which of them it draws."""
-    histories = dataset.histories(recipe.recommend.part)
-    return histories, sample(len(histories), recipe.recommend.users, recipe.seed)
+@dataclass(frozen=True)
+class Wanted:
+    """What a recipe predicts.
+
+    Attributes:
+        dataset: The dataset of the run.
+        histories: All examples of the part.
+        examples: int64[m], which of them are drawn.
+    """
+
+    dataset: Dataset
+    histories: Histories
+    examples: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, run_folder: Path, recipe: Recipe) -> "Wanted":
+        """Read it."""
+        artifacts.verify(run_folder / "dataset", "dataset")
+        dataset = Dataset.load(run_folder / "dataset")
+        histories = dataset.histories(recipe.recommend.part)
+        drawn = sample(len(histories), recipe.recommend.users, recipe.seed)
+        return cls(dataset, histories, drawn)
 
 
 def top(scores: NDArray[np.float32], k: int, excluded: NDArray[np.int32]) -> Ranking:
@@ -32,6 +51,7 @@ def top(scores: NDArray[np.float32], k: int, excluded: NDArray[np.int32]) -> Ran
 def write_predictions(
     run_folder: Path,
     recipe: Recipe,
+    wanted: Wanted,
     name: str,
     inputs: Mapping[str, Path],
     rankings: Sequence[Ranking],
@@ -42,17 +62,17 @@ def write_predictions(
     """Write ``predictions``.
 
     Args:
-        run_folder: Holds ``dataset``.
+        run_folder: Where to.
         recipe: Of the run.
+        wanted: What was asked for.
         name: Name of the model.
         inputs: What the lists were made from.
-        rankings: One for each of ``wanted_examples``.
+        rankings: One for each of its examples.
         seconds: What making them took.
         invalid: Items in them that are not in the catalogue.
     """
     section = recipe.recommend
-    dataset = Dataset.load(run_folder / "dataset")
-    histories, examples = wanted_examples(dataset, recipe)
+    dataset, histories, examples = wanted.dataset, wanted.histories, wanted.examples
     facts = {
         "part": section.part,
         "k": section.k,

@@ -5,18 +5,18 @@ Systems", SIGIR 2020). No other row is told when the item was chosen that is to 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from flow_runs import StepError
 from numpy.typing import NDArray
-from quality_lists import top, wanted_examples, write_predictions
+from quality_lists import Wanted, top, write_predictions
 
-from genrec import artifacts
 from genrec.config import Recipe
 from genrec.data.dataset import PARTS, Dataset, Part
+from genrec.data.histories import Histories
 from genrec.data.ranking import Ranking
 
 NAME = "trend"
@@ -68,45 +68,69 @@ def moments(dataset: Dataset, part: Part) -> NDArray[np.int64]:
     return dataset.interactions.time[dataset.part == PARTS.index(part)]
 
 
+def lists(
+    events: Events,
+    histories: Histories,
+    at: NDArray[np.int64],
+    examples: Iterable[int],
+    *,
+    k: int,
+    days: float,
+    exclude_seen: bool,
+) -> Iterator[Ranking]:
+    """Yield the k items that count most at the moment of each example.
+
+    Args:
+        events: What is counted.
+        histories: Of all examples.
+        at: int64[n], their moments.
+        examples: Which of them.
+        k: Items wanted.
+        days: How fast an event loses weight.
+        exclude_seen: Leave out items of the history.
+    """
+    for place in examples:
+        seen = histories[place][: None if exclude_seen else 0]
+        yield top(events.weights(int(at[place]), days), k, seen)
+
+
 def best_days(dataset: Dataset, events: Events, exclude_seen: bool) -> float:
     """Return the days with the best NDCG@10 on all validation users."""
     held_out, at = dataset.histories("validation"), moments(dataset, "validation")
-    found = {}
-    for days in DAYS:
-        gains = []
-        for place in range(len(held_out)):
-            weights = events.weights(int(at[place]), days)
-            seen = held_out[place] if exclude_seen else held_out[place][:0]
-            best = top(weights, CUTOFF, seen)
-            hit = np.flatnonzero(best.items == held_out.target[place])
-            gains.append(1 / np.log2(hit[0] + 2) if len(hit) else 0.0)
-        found[days] = float(np.mean(gains))
-    return max(found, key=found.__getitem__)
+
+    def ndcg(days: float) -> float:
+        every = range(len(held_out))
+        ranked = lists(events, held_out, at, every, k=CUTOFF, days=days, exclude_seen=exclude_seen)
+        hits = [
+            np.flatnonzero(each.items == target)
+            for each, target in zip(ranked, held_out.target, strict=True)
+        ]
+        return float(np.mean([1 / np.log2(hit[0] + 2) if len(hit) else 0.0 for hit in hits]))
+
+    return max(DAYS, key=ndcg)
 
 
 def recommend(run_folder: Path, recipe: Recipe) -> Path:
     """Write ``predictions`` of this model, as ``genrec recommend`` does of its own."""
-    section = recipe.recommend
-    source = run_folder / "dataset"
-    dataset = Dataset.load(source)
-    artifacts.verify(source, "dataset")
-    events = Events.of(dataset)
-    histories, examples = wanted_examples(dataset, recipe)
-    at, started = moments(dataset, section.part), time.perf_counter()
-    days = best_days(dataset, events, section.exclude_seen)
-
-    def rankings() -> Iterator[Ranking]:
-        for place in examples.tolist():
-            seen = histories[place] if section.exclude_seen else histories[place][:0]
-            yield top(events.weights(int(at[place]), days), section.k, seen)
-
-    lists = list(rankings())
+    section, wanted = recipe.recommend, Wanted.of(run_folder, recipe)
+    events, started = Events.of(wanted.dataset), time.perf_counter()
+    days = best_days(wanted.dataset, events, section.exclude_seen)
     print(f"trend: {days:g} days are best for validation users", flush=True)
+    ranked = lists(
+        events,
+        wanted.histories,
+        moments(wanted.dataset, section.part),
+        wanted.examples.tolist(),
+        k=section.k,
+        days=days,
+        exclude_seen=section.exclude_seen,
+    )
     return write_predictions(
         run_folder,
         recipe,
+        wanted,
         NAME,
-        {"dataset": source},
-        lists,
+        {"dataset": run_folder / "dataset"},
+        list(ranked),
         seconds=time.perf_counter() - started,
     )

@@ -96,7 +96,8 @@ STAGES: tuple[Stage, ...] = (
         ("dataset", "index", "cf", "text", "joint"),
         "train",
         "Teach a language model the IDs.",
-        "Lower train.batch_tokens, then train.max_history, or take a smaller language model",
+        "Lower train.batch_tokens, then train.max_history; set train.gradient_checkpointing: true, "
+        "or take a smaller train.language_model or train.scratch",
     ),
     Stage(
         "items",

@@ -20,6 +20,7 @@ from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import context_length
 from genrec.model.output_layer import full_logits
 from genrec.training.batches import IGNORED
+from genrec.training.context import dropped_items
 from genrec.training.objectives import Objective
 
 HIT = "hit@1_of_candidates"
@@ -162,20 +163,18 @@ def with_question(
     wished = CandidateQuestion.build(model.tokenizer, model.catalog, model.bridge, texts)
     context = context_length(model.language_model)
     question = wished.within(context, section.candidate_items)
-    cut = 0
+    users, items = dropped_items(lengths, question.max_history, wished.max_history)
     if question.max_history < wished.max_history:
-        # The last item is the answer.
-        cut = int((lengths - 1 > question.max_history).sum())
         logger.warning(
             "the question about %d candidates shows the newest %d items of a history in place of "
-            "%d, for the language model reads %d tokens: the oldest items of %d of %d users are "
-            "left out.",
+            "%d, for the language model reads %d tokens: %d users are cut, and their %d oldest "
+            "items are dropped.",
             section.candidate_items,
             question.max_history,
             wished.max_history,
             context,
-            cut,
-            len(lengths),
+            users,
+            items,
         )
     unnamed = model.catalog.title_words.count("")
     if unnamed:
@@ -187,7 +186,8 @@ def with_question(
     model.facts["question"] = {
         **question.to_dict(),
         "candidates": section.candidate_items,
-        "users_cut": cut,
+        "users_cut": users,
+        "items_dropped": items,
     }
     return CandidateObjective(
         objective,

@@ -3,12 +3,28 @@
 import logging
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genrec.data.dataset import Dataset
 from genrec.model.generative import GenerativeModel
 from genrec.model.language_model import context_length
 
 logger = logging.getLogger(__name__)
+
+
+def dropped_items(lengths: NDArray[np.integer], fitting: int, wished: int) -> tuple[int, int]:
+    """Count what is left out of histories when fewer of their newest items are read than wished.
+
+    Args:
+        lengths: int64[n], items of each history.
+        fitting: Newest items that are read.
+        wished: Newest items that a recipe wants to be read.
+
+    Returns:
+        The users who lose items, and these items.
+    """
+    dropped = np.maximum(np.minimum(lengths, wished) - fitting, 0)
+    return int((dropped > 0).sum()), int(dropped.sum())
 
 
 def note_cut_histories(model: GenerativeModel, wished: int, dataset: Dataset) -> None:
@@ -22,12 +38,12 @@ def note_cut_histories(model: GenerativeModel, wished: int, dataset: Dataset) ->
     fitting = model.prompts.max_history
     if fitting >= wished:
         return
-    dropped = np.maximum(np.minimum(dataset.sequences().lengths, wished) - fitting, 0)
+    users, items = dropped_items(dataset.sequences().lengths, fitting, wished)
     cut = {
         "context_tokens": context_length(model.language_model),
         "context_max_history": fitting,
-        "context_users_cut": int((dropped > 0).sum()),
-        "context_items_dropped": int(dropped.sum()),
+        "context_users_cut": users,
+        "context_items_dropped": items,
     }
     model.facts.update(cut)
     logger.warning(
@@ -36,6 +52,6 @@ def note_cut_histories(model: GenerativeModel, wished: int, dataset: Dataset) ->
         cut["context_tokens"],
         fitting,
         wished,
-        cut["context_users_cut"],
-        cut["context_items_dropped"],
+        users,
+        items,
     )

@@ -32,6 +32,7 @@ from genrec.model.picture_tokens import (
 )
 from genrec.model.soft_tokens import SoftTable, SoftTokens
 from genrec.runtime import Runtime
+from genrec.stages import stage_of
 from genrec.training import memory
 from genrec.training.adapters import add_adapters
 from genrec.training.item_tasks import ItemExample, ItemWords, examples_of, item_pieces
@@ -83,7 +84,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             seed=runtime.seed,
         )
         checkpoint = Checkpoint(resumable, {"config": config, "seed": runtime.seed, **digests})
-        with memory.explained(f"it takes {_memory(reader, section)}", memory.ITEM_MODEL):
+        with memory.explained(f"it takes {_memory(reader, section)}", stage_of("items").lower):
             log = tune_items(reader, examples, schedule, checkpoint=checkpoint, quiet=runtime.quiet)
     table = read_items(reader, texts, section.batch_size)
     folder = run_folder / "item_model"

@@ -86,20 +86,15 @@ def estimate(
     )
 
 
-# What to do while learning from events.
-_SMALLER = (
-    "set train.gradient_checkpointing: true; take a smaller train.language_model or train.scratch"
+# What to do while learning from rewards.
+REWARDS = (
+    "Lower train.reinforcement.histories, then train.reinforcement.group; set "
+    "train.gradient_checkpointing: true, or take a smaller train.language_model or train.scratch"
 )
-_EVENTS = f"Lower train.batch_tokens, then train.max_history; {_SMALLER}"
-MOLAR = "Lower molar.batch_items, then molar.max_history; take a smaller language model"
-ITEM_MODEL = (
-    "Lower item_model.batch_size, then item_model.max_tokens; take a smaller language model"
-)
-REWARDS = f"Lower train.reinforcement.histories, then train.reinforcement.group; {_SMALLER}"
 
 
 @contextmanager
-def explained(needs: str, remedy: str = _EVENTS) -> Iterator[None]:
+def explained(needs: str, remedy: str) -> Iterator[None]:
     """Turn running out of memory into an error that says what to lower.
 
     Args:
@@ -115,7 +110,7 @@ def explained(needs: str, remedy: str = _EVENTS) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ConfigError(
-            f"there is not enough memory to train: {needs}. {remedy}; or use a machine with more "
+            f"there is not enough memory to train: {needs}. {remedy}, or use a machine with more "
             "memory. A checkpoint that was written stays, but counts for an unchanged recipe only."
         ) from error
 

@@ -1,10 +1,8 @@
 """Stage molar: from item vectors and a collaborative model to a model that ranks for users."""
 
-import json
 import logging
 import shutil
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +12,7 @@ from peft import PeftModel
 from torch import nn
 
 from genrec import artifacts
-from genrec.cf.epoch_training import best_epoch
+from genrec.cf.epoch_training import best_epoch, write_log
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.load import load
 from genrec.cf.sasrec_ranker import SasRecRanker
@@ -31,8 +29,10 @@ from genrec.model.molar import Molar
 from genrec.model.user_body import body_from_scratch, pretrained_body
 from genrec.model.user_model import UserModel
 from genrec.runtime import Runtime
+from genrec.stages import stage_of
 from genrec.training import memory
 from genrec.training.adapters import add_adapters
+from genrec.training.context import dropped_items
 from genrec.training.dropout import add_dropout
 from genrec.training.frozen_users import FrozenUsers
 from genrec.training.lora import merge
@@ -79,7 +79,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     digests = {name: artifacts.read_manifest(path).digest for name, path in inputs.items()}
     resumable = run_folder / "molar.checkpoint"
     started = time.perf_counter()
-    with memory.explained(f"it takes {_memory(network, section)}", memory.MOLAR):
+    with memory.explained(f"it takes {_memory(network, section)}", stage_of("molar").lower):
         log = train_users(
             network,
             sequences,
@@ -102,8 +102,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         "vectors": section.vectors,
         "language_model": section.language_model or "from scratch",
         "aligned_with": recipe.cf.vectors if frozen is not None else None,
-        "context_users_cut": cut,
         "validation": {"recall@10": best.recall_at_10, "ndcg@10": best.ndcg_at_10},
+        **cut,
     }
     folder = run_folder / "molar"
     with artifacts.writing(
@@ -118,8 +118,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             network.body.save_pretrained(str(partial / "adapter"), save_embedding_layers=False)
             network.body = merge(network.body)
         Molar(network.cpu().eval(), dataset.catalog, dataset.item_counts, facts).save(partial)
-        body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
-        (partial / "training.json").write_text(json.dumps(body, indent=2) + "\n")
+        write_log(log, partial / "training.json")
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder
@@ -216,26 +215,25 @@ def _fitting(wished: int, context: int | None, name: str) -> int:
     return context - 1
 
 
-def note_cut(section: MolarConfig, max_history: int, sequences: Histories) -> int:
-    """Say whose oldest items are left out because the language model reads no more.
+def note_cut(section: MolarConfig, max_history: int, sequences: Histories) -> dict[str, int]:
+    """Say what is left out of histories because the language model reads no more.
 
     Returns:
-        Training users with more items than are read, of those that molar.max_history would allow.
+        What the facts of the model say of it; empty when nothing is left out.
     """
     if max_history == section.max_history:
-        return 0
-    # The last item is named, not read.
-    cut = int((sequences.lengths - 1 > max_history).sum())
+        return {}
+    users, items = dropped_items(sequences.lengths, max_history, section.max_history)
     logger.warning(
-        "molar.max_history is %d, but %s has room for the newest %d items of a history: the oldest "
-        "items of %d of %d users are left out.",
+        "molar.max_history is %d, but %s has room for the newest %d items of a history: %d users "
+        "are cut, and their %d oldest items are dropped.",
         section.max_history,
         section.language_model,
         max_history,
-        cut,
-        len(sequences),
+        users,
+        items,
     )
-    return cut
+    return {"context_users_cut": users, "context_items_dropped": items}
 
 
 def _memory(network: UserModel, section: MolarConfig) -> memory.MemoryEstimate:

@@ -18,6 +18,7 @@ from genrec.model.generative import GenerativeModel
 from genrec.runtime import Runtime
 from genrec.semantic_ids.codebooks import load_codebooks
 from genrec.semantic_ids.item_index import ItemIndex
+from genrec.stages import stage_of
 from genrec.training import memory
 from genrec.training.aids import Aids, check_aids, objective_of, read_aids
 from genrec.training.arguments import (
@@ -85,7 +86,8 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
             dense=None if aids.dense is None else aids.dense.learner,
         ), aids
 
-    with memory.explained("not even the language model and what is trained of it fit"):
+    remedy = stage_of("train").lower
+    with memory.explained("not even the language model and what is trained of it fit", remedy):
         with processes.first_before_others():
             learner, aids = made()
         # What is cut in pieces cannot be searched with: the first process has it whole as well.
@@ -100,7 +102,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     with processes.first_before_others():
         claim(checkpoints, [events_only.model_dump(mode="json"), runtime.seed, digests, words])
     started = time.perf_counter()
-    with memory.explained(f"it takes {memory.of_step(learner.model, config, runtime)}"):
+    with memory.explained(f"it takes {memory.of_step(learner.model, config, runtime)}", remedy):
         log = fit(learner, config, dataset, runtime, checkpoints, aids, twin)
         folder = run_folder / "model"
         if not processes.is_first():

@@ -1,6 +1,7 @@
 """What the training log says of the parts of the loss and of what it cost to get there."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,8 +45,7 @@ class LossTerms(TrainerCallback):
             means = {
                 f"loss_{name}": sum_ / steps for name, sum_ in zip(self._sums, sums, strict=True)
             }
-            logs.update(means)
-            state.log_history[-1].update(means)
+            add_to_line(means, logs, state)
         self._sums, self._steps = {}, 0
 
 
@@ -110,8 +110,13 @@ class ThroughputCallback(TrainerCallback):
         if "loss" in logs and tokens:
             figures["tokens_per_second"] = tokens / seconds
             figures["padding_share"] = self._padding_share
-        logs.update(figures)
-        state.log_history[-1].update(figures)
+        add_to_line(figures, logs, state)
+
+
+def add_to_line(figures: Mapping[str, float], logs: dict[str, float], state: TrainerState) -> None:
+    """Add figures to a line of the log, both to what later callbacks see and to what is kept."""
+    logs.update(figures)
+    state.log_history[-1].update(figures)
 
 
 def _readers(language_model: Any) -> list[nn.Module]:  # noqa: ANN401 - any of transformers' models

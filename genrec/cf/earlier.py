@@ -1,6 +1,5 @@
 """What the cf folder of before still gives: models whose settings are those of now."""
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -11,10 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from genrec import __version__, artifacts
-from genrec.cf.epoch_training import Epoch
 from genrec.cf.fit_sasrec import FittedSasRec, SasRecName
 from genrec.cf.graph_ranker import GraphRanker
-from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.config import CfConfig
 from genrec.errors import ArtifactError
 
@@ -62,21 +59,17 @@ class Earlier:
         return cls(folder, section if same else None)
 
     def sasrec(
-        self, name: SasRecName, log_name: str, section: CfConfig, device: torch.device
+        self, name: SasRecName, section: CfConfig, device: torch.device
     ) -> FittedSasRec | None:
         """Return a SASRec of before, or none when it has to be trained.
 
         Args:
             name: Which of the two.
-            log_name: Name of its log without ``.json``.
             section: The settings of now.
             device: Where it shall compute.
         """
-        if not self._holds(name, section):
-            return None
-        body = json.loads((self.folder / f"{log_name}.json").read_text(encoding="utf-8"))
-        log = [Epoch(**entry) for entry in body["epochs"]]
-        return FittedSasRec(SasRecRanker.load(self.folder, device, name), log)
+        held = self._holds(name, section)
+        return FittedSasRec.load(self.folder, name, device) if held else None
 
     def graph(self, name: str, section: CfConfig, target: Path) -> GraphRanker | None:
         """Copy LightGCN or BPR with its log to another folder and return it, or none if not here.

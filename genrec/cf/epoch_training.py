@@ -1,11 +1,13 @@
 """Training pass by pass: early stopping, a running average, a checkpoint after every epoch."""
 
+import json
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -194,14 +196,18 @@ class EpochTraining(ABC, Generic[Entry]):
         self._network.train()
         cut = batches(lengths, self.schedule.batch_items, np.random.default_rng(seeds))
         for step, places in enumerate(cut, start=1):
-            losses = self._step(places)
-            self._require_finite_losses(losses, number, f"{step} of {len(cut)}", places)
-            for name, value in losses.items():
+            found = self._step(places)
+            if not np.isfinite(list(found.values())).all():
+                rows = ", ".join(map(str, places[:_SHOWN])) + ", ..." * (len(places) > _SHOWN)
+                self._stop(found, f"{number}, step {step} of {len(cut)} (sequences {rows})")
+            for name, value in found.items():
                 totals[name] = totals.get(name, 0.0) + value
             # The mean of the first epoch's weights, then an exponential average over one epoch.
             self._follow(1 / (step if number == 1 else len(cut)))
         losses = {name: value / int(lengths.sum()) for name, value in totals.items()}
-        self._require_finite_weights(losses, number)
+        # A step too large may show in the weights alone, if it was the last one.
+        if not all(bool(value.isfinite().all()) for value in self._average.values()):
+            self._stop(losses, f"{number}, and weights that are no numbers")
         recall, ndcg = self._validated(validation)
         self.log.append(
             self._entry(
@@ -215,34 +221,13 @@ class EpochTraining(ABC, Generic[Entry]):
         if best_epoch(self.log) == number:
             self._best = _copy(self._average)
 
-    def _require_finite_losses(
-        self, losses: Mapping[str, float], number: int, step: str, places: NDArray[np.int64]
-    ) -> None:
-        """Stop at the first step that went wrong, and say who was in it."""
-        if np.isfinite(list(losses.values())).all():
-            return
-        told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        rows = ", ".join(map(str, places[:_SHOWN])) + (", ..." if len(places) > _SHOWN else "")
-        raise ConfigError(
-            f"The training of {self.label} has {told} in epoch {number}, step {step} (training "
-            f"sequences {rows}); {self._remedy}"
-        )
-
-    def _require_finite_weights(self, losses: Mapping[str, float], number: int) -> None:
-        """Stop before an epoch that went wrong is validated, kept or written."""
-        if all(bool(value.isfinite().all()) for value in self._average.values()):
-            return
+    def _stop(self, losses: Mapping[str, float], where: str) -> NoReturn:
+        """Refuse to go on, before what went wrong is validated, kept or written."""
         told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         raise ConfigError(
-            f"The training of {self.label} has {told} in epoch {number}, and weights that are no "
-            f"numbers; {self._remedy}"
-        )
-
-    @property
-    def _remedy(self) -> str:
-        return (
-            f"lower {self._rate_key} (now {self.schedule.learning_rate}). The checkpoint of the "
-            "last epoch that went well stays; a changed recipe starts anew."
+            f"The training of {self.label} has {told} in epoch {where}; lower {self._rate_key} "
+            f"(now {self.schedule.learning_rate}). The checkpoint of the last epoch that went well "
+            "stays; a changed recipe starts anew."
         )
 
     @torch.no_grad()
@@ -276,6 +261,18 @@ def best_epoch(log: Sequence[Epoch]) -> int:
     if log[-1].ndcg_at_10 is None:
         return log[-1].epoch
     return max(log, key=lambda entry: (entry.ndcg_at_10 or 0.0, -entry.epoch)).epoch
+
+
+def write_log(log: Sequence[Epoch], path: Path) -> None:
+    """Write the entries and which of them is the best as JSON."""
+    body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
+    path.write_text(json.dumps(body, indent=2) + "\n")
+
+
+def read_log(path: Path) -> list[Epoch]:
+    """Read the entries that ``write_log`` wrote."""
+    body = json.loads(path.read_text(encoding="utf-8"))
+    return [Epoch(**entry) for entry in body["epochs"]]
 
 
 def batches(

@@ -1,8 +1,6 @@
 """Stage cf: fit the baselines on the training part, write them and their vectors."""
 
-import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,8 @@ from numpy.typing import NDArray
 from genrec import artifacts
 from genrec.cf.blend import Blend
 from genrec.cf.earlier import Earlier
-from genrec.cf.epoch_training import best_epoch
-from genrec.cf.fit_sasrec import fit_sasrec
+from genrec.cf.epoch_training import write_log
+from genrec.cf.fit_sasrec import FittedSasRec, SasRecName, fit_sasrec
 from genrec.cf.graph_ranker import GraphRanker
 from genrec.cf.item_knn import ItemKnn
 from genrec.cf.lightgcn_training import GraphSchedule
@@ -45,18 +43,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         DataError: When there is no training event.
         ConfigError: When ``cf.vectors`` or a blend needs a model that is not fitted.
     """
-    if recipe.cf.vectors not in ("sasrec", *recipe.cf.models):
-        raise ConfigError(
-            f"cf.vectors is {recipe.cf.vectors}, which cf.models does not name; add it there, or "
-            "take sasrec."
-        )
-    if "blend" in recipe.cf.models and "item_knn" not in recipe.cf.models:
-        raise ConfigError("cf.models names blend, which needs item_knn; name that as well.")
-    if recipe.train.dense.asks_neighbours and "blend" not in recipe.cf.models:
-        raise ConfigError(
-            "train.dense.cf is blend, which cf.models does not name; add item_knn and blend there, "
-            "or set train.dense.cf to true."
-        )
+    require_models(recipe)
     runtime.start()
     source, folder = run_folder / "dataset", run_folder / "cf"
     dataset = Dataset.load(source)
@@ -66,32 +53,26 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     resumable = run_folder / "cf.checkpoint"
     identity = {"config": config, "seed": runtime.seed, "dataset": digest}
     earlier, device = Earlier.of(folder, digest, runtime.seed), runtime.torch_device()
-    sasrec = earlier.sasrec("sasrec", "training", section, device) or fit_sasrec(
-        "sasrec", dataset, section, runtime, Checkpoint(resumable, identity)
-    )
+
+    def sasrec_of(name: SasRecName, checkpoint_folder: Path) -> FittedSasRec:
+        return earlier.sasrec(name, section, device) or fit_sasrec(
+            name, dataset, section, runtime, Checkpoint(checkpoint_folder, identity)
+        )
+
+    sasrec = sasrec_of("sasrec", resumable)
     fitted: dict[str, SasRecRanker | GraphRanker] = {"sasrec": sasrec.ranker}
     with artifacts.writing(
         folder, "cf", seed=runtime.seed, config=config, inputs={"dataset": source}
     ) as writable:
         Popularity.fit(dataset).save(writable)
         Transition.fit(dataset).save(writable)
-        sasrec.save(writable, "training")
+        sasrec.save(writable)
         if "transition_sasrec" in section.models:
-            log_name = "transition_sasrec_training"
-            checkpoint = Checkpoint(resumable / "transition_sasrec", identity)
-            aware = earlier.sasrec("transition_sasrec", log_name, section, device) or fit_sasrec(
-                "transition_sasrec", dataset, section, runtime, checkpoint
-            )
-            aware.save(writable, log_name)
+            aware = sasrec_of("transition_sasrec", resumable / "transition_sasrec")
+            aware.save(writable)
             fitted["transition_sasrec"] = aware.ranker
         if "item_knn" in section.models:
-            settings = section.item_knn
-            ItemKnn.fit(
-                dataset,
-                neighbours=settings.neighbours,
-                shrinkage=settings.shrinkage,
-                decay=settings.decay,
-            ).save(writable)
+            fit_item_knn(dataset, section).save(writable)
         for name in ("lightgcn", "bpr"):
             if name in section.models:
                 checkpoint = Checkpoint(resumable / name, identity)
@@ -107,6 +88,37 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
     if resumable.exists():
         shutil.rmtree(resumable)
     return folder
+
+
+def require_models(recipe: Recipe) -> None:
+    """Refuse a recipe that reads from this stage what it does not fit.
+
+    Raises:
+        ConfigError: When ``cf.vectors`` or a blend needs a model that is not fitted.
+    """
+    if recipe.cf.vectors not in ("sasrec", *recipe.cf.models):
+        raise ConfigError(
+            f"cf.vectors is {recipe.cf.vectors}, which cf.models does not name; add it there, or "
+            "take sasrec."
+        )
+    if "blend" in recipe.cf.models and "item_knn" not in recipe.cf.models:
+        raise ConfigError("cf.models names blend, which needs item_knn; name that as well.")
+    if recipe.train.dense.asks_neighbours and "blend" not in recipe.cf.models:
+        raise ConfigError(
+            "train.dense.cf is blend, which cf.models does not name; add item_knn and blend there, "
+            "or set train.dense.cf to true."
+        )
+
+
+def fit_item_knn(dataset: Dataset, section: CfConfig) -> ItemKnn:
+    """Count item neighbours as the recipe says."""
+    settings = section.item_knn
+    return ItemKnn.fit(
+        dataset,
+        neighbours=settings.neighbours,
+        shrinkage=settings.shrinkage,
+        decay=settings.decay,
+    )
 
 
 def fit_graph(
@@ -150,8 +162,7 @@ def fit_graph(
     )
     ranker = GraphRanker.of(network)
     ranker.save(folder)
-    body = {"best_epoch": best_epoch(log), "epochs": [asdict(entry) for entry in log]}
-    (folder / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
+    write_log(log, folder / f"{name}.json")
     return ranker
 
 

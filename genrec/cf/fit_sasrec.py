@@ -1,16 +1,16 @@
 """SASRec and its transition-aware form, trained as the recipe says."""
 
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from genrec.cf.epoch_training import Epoch, Schedule, best_epoch
+from genrec.cf.epoch_training import Epoch, Schedule, best_epoch, read_log, write_log
 from genrec.cf.sasrec import SasRec
 from genrec.cf.sasrec_ranker import SasRecRanker
 from genrec.cf.sasrec_training import train
@@ -28,6 +28,10 @@ LABELS: dict[SasRecName, str] = {
     "sasrec": "SASRec",
     "transition_sasrec": "transition-aware SASRec",
 }
+_LOG_FILES: dict[str, str] = {
+    "sasrec": "training.json",
+    "transition_sasrec": "transition_sasrec_training.json",
+}
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ class FittedSasRec:
     ranker: SasRecRanker
     log: list[Epoch]
 
-    def save(self, folder: Path, log_name: str) -> None:
-        """Write the model, and the log as ``LOG_NAME.json``."""
+    def save(self, folder: Path) -> None:
+        """Write the model, and the log beside it."""
         self.ranker.save(folder)
-        body = {
-            "best_epoch": best_epoch(self.log),
-            "epochs": [asdict(entry) for entry in self.log],
-        }
-        (folder / f"{log_name}.json").write_text(json.dumps(body, indent=2) + "\n")
+        write_log(self.log, folder / _LOG_FILES[self.ranker.name])
+
+    @classmethod
+    def load(cls, folder: Path, name: SasRecName, device: torch.device) -> "FittedSasRec":
+        """Read what ``save`` wrote."""
+        return cls(SasRecRanker.load(folder, device, name), read_log(folder / _LOG_FILES[name]))
 
 
 def fit_sasrec(

@@ -291,5 +291,6 @@ def test_a_shorter_history_of_the_question_is_said(model, monkeypatch, caplog, t
     assert 1 <= shown < 10
     assert own.facts["question"]["max_history"] == shown
     assert f"shows the newest {shown} items of a history in place of 10" in caplog.text
-    assert "the oldest items of 2 of 3 users are left out" in caplog.text
+    assert f"2 users are cut, and their {2 * (10 - shown)} oldest items are dropped" in caplog.text
     assert own.facts["question"]["users_cut"] == 2
+    assert own.facts["question"]["items_dropped"] == 2 * (10 - shown)

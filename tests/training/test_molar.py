@@ -247,10 +247,11 @@ def test_a_language_model_with_a_short_context_reads_the_newest_items(run_folder
     lora = {"rank": 2, "targets": ["c_attn"]}
     settings = recipe(language_model=str(tmp_path / "lm"), lora=lora)
     folder = stage.run(run_folder, settings, CPU)
-    # All 60 users have six training items: five are read before the last, of which three fit.
-    assert "the newest 3 items of a history: the oldest items of 60 of 60 users" in caplog.text
+    # All 60 users have six training items, of which three fit.
+    assert "newest 3 items of a history: 60 users are cut, and their 180 oldest" in caplog.text
     model = Molar.load(folder, device=torch.device("cpu"))
-    assert (model.network.max_history, model.facts["context_users_cut"]) == (3, 60)
+    assert model.network.max_history == 3
+    assert (model.facts["context_users_cut"], model.facts["context_items_dropped"]) == (60, 180)
     long, short = ([np.asarray(rows, dtype=np.int32)] for rows in ([9, 1, 5, 6, 7], [5, 6, 7]))
     ranker = UserRanker(model.network)
     [one], [other] = ranker.rank(long, 5), ranker.rank(short, 5)

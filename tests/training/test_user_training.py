@@ -218,6 +218,18 @@ def test_what_cannot_be_learned_is_refused():
         train_users(model, from_lists([]), from_lists([]), everything, FAST)
 
 
+def test_weights_that_are_no_numbers_stop_even_where_every_loss_is_one():
+    """One step an epoch, and a gradient that spoils what no later step reads."""
+    model = network()
+    model.answer.weight.register_hook(lambda gradient: gradient * float("nan"))
+    schedule = UserSchedule(**{**FAST.__dict__, "batch_items": 10**6})
+    with pytest.raises(
+        ConfigError,
+        match=r"epoch 1, and weights that are no numbers; lower molar.learning_rate \(now 0.01\)",
+    ):
+        train_users(model, from_lists(circle()), from_lists([]), np.ones(N, bool), schedule)
+
+
 def test_a_loss_that_is_no_number_stops_at_its_step_and_spoils_no_checkpoint(tmp_path):
     everything, sequences = np.ones(N, dtype=bool), from_lists(circle())
     straight = network()
@@ -233,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_spoils_no_checkpoint(tmp
     checkpoint = Checkpoint(tmp_path, {})
     with pytest.raises(
         ConfigError,
-        match=r"loss nan in epoch 2, step 3 of 4 \(training sequences \d+, .*\); lower "
+        match=r"loss nan in epoch 2, step 3 of 4 \(sequences \d+, .*\); lower "
         r"molar.learning_rate \(now 0.01\)",
     ):
         train_users(model, sequences, sequences, everything, FAST, checkpoint=checkpoint)

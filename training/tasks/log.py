@@ -6,6 +6,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from genrec.training.tasks.objective import Tally
+from genrec.training.training_log import add_to_line
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,7 @@ class TaskLog(TrainerCallback):
             return
         if "loss" in logs:
             own = {f"loss_{task}": loss for task, loss in self._tally.drain().items()}
-            logs.update(own)
-            state.log_history[-1].update(own)
+            add_to_line(own, logs, state)
         for task in self._tally.names:
             if f"eval_loss_{task}" in logs:
                 logger.info("  %s: %s", task, in_words(logs, task))
