@@ -18,8 +18,10 @@ Value = TypeVar("Value")
 _PATIENCE = timedelta(days=1)
 # The one way to cut weights in pieces that is known here.
 IN_PIECES = "FSDP2"
+# Weights are whole in every process; the optimizer and gradients are in pieces.
+DEEPSPEED = "DeepSpeed"
 # What accelerate's configuration files switch on through the environment.
-_SHARDING = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
+_SHARDING = {"FSDP": "FSDP", "DEEPSPEED": DEEPSPEED, "MEGATRON_LM": "Megatron-LM"}
 
 
 def count() -> int:
@@ -43,7 +45,7 @@ def is_first() -> bool:
 
 
 def sharding() -> str | None:
-    """Return what the launcher wants to cut the weights in pieces with, if anything."""
+    """Return what the launcher wants to cut what is trained in pieces with, if anything."""
     for name, what in _SHARDING.items():
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
             newer = name == "FSDP" and os.environ.get("FSDP_VERSION") == "2"
@@ -56,7 +58,8 @@ def join(*, cpu: bool) -> None:
     if count() > 1:
         from accelerate import PartialState
 
-        PartialState(cpu=cpu, timeout=_PATIENCE)
+        # Accelerate knows DeepSpeed only where it may look for a GPU; it finds none and goes on.
+        PartialState(cpu=cpu and sharding() != DEEPSPEED, timeout=_PATIENCE)
 
 
 def wait() -> None:

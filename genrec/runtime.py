@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from genrec import processes
@@ -107,12 +108,19 @@ def require_processes_for(verb: str) -> None:
             "and then launch `genrec train`."
         )
     what = processes.sharding()
-    if what is not None and (what != processes.IN_PIECES or processes.count() == 1):
+    known = (None, processes.IN_PIECES, processes.DEEPSPEED)
+    if what not in known or (what is not None and processes.count() == 1):
         raise ConfigError(
             f"the launcher asks for {what} with {processes.count()} processes. Several processes "
             f"can hold the weights in pieces with {processes.IN_PIECES} (fsdp_version: 2, "
-            "configs/accelerate/fsdp.yaml); else launch it with distributed_type: 'NO' or "
+            "configs/accelerate/fsdp.yaml), and the optimizer with DeepSpeed "
+            "(configs/accelerate/deepspeed.yaml); else launch it with distributed_type: 'NO' or "
             "MULTI_GPU. To save memory, set train.lora.quantize or train.gradient_checkpointing."
+        )
+    if what == processes.DEEPSPEED and find_spec("deepspeed") is None:
+        raise ConfigError(
+            "the launcher asks for DeepSpeed, which is not installed; "
+            "run: pip install 'genrec[deepspeed]'"
         )
 
 

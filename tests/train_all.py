@@ -28,7 +28,7 @@ def let_cpus_hold_pieces() -> None:
 
 if __name__ == "__main__":
     start_logging()
-    if processes.sharding() is not None:
+    if processes.sharding() == processes.IN_PIECES:
         let_cpus_hold_pieces()
     for folder in map(Path, sys.argv[1:]):
         recipe = read_recipe(folder)

@@ -65,7 +65,9 @@ def learn_events(
         lesson.contents,
         100 * plan.padding_share,
     )
-    module = TrainedModule(learner.trained, objective)
+    # DeepSpeed switches off what is chosen around the module.
+    mixed = processes.sharding() == processes.DEEPSPEED and runtime.torch_dtype() == torch.bfloat16
+    module = TrainedModule(learner.trained, objective, torch.bfloat16 if mixed else None)
     trainer = CodeTrainer(
         module,
         trainer_arguments(config, runtime, checkpoints, steps),

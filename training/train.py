@@ -91,7 +91,7 @@ def run(run_folder: Path, recipe: Recipe, runtime: Runtime) -> Path:
         with processes.first_before_others():
             learner, aids = made()
         # What is cut in pieces cannot be searched with: the first process has it whole as well.
-        in_pieces = processes.sharding() is not None
+        in_pieces = processes.sharding() == processes.IN_PIECES
         twin = made() if in_pieces and processes.is_first() else None
     note_cut_histories(learner.model, config.max_history, dataset)
     checkpoints = run_folder / "model.checkpoint"

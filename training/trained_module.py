@@ -22,14 +22,21 @@ class TrainedModule(nn.Module):
     Args:
         trained: The language model, in PEFT's wrapper if it has one.
         objective: The loss; it reads the same language model.
+        computes_in: Number type of products, where nothing around the module chooses it.
 
     Attributes:
         trained: As given.
         beside: What the objective trains beside it, by name.
     """
 
-    def __init__(self, trained: nn.Module, objective: Objective | CandidateObjective) -> None:
+    def __init__(
+        self,
+        trained: nn.Module,
+        objective: Objective | CandidateObjective,
+        computes_in: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        self._computes_in = computes_in
         self.trained = trained
         self.beside = nn.ModuleDict(objective.beside)
         self._objective = objective
@@ -41,7 +48,10 @@ class TrainedModule(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms of the loss of one batch of a plan by name, weighted."""
-        return self._objective.batch_losses(batch)
+        if self._computes_in is None:
+            return self._objective.batch_losses(batch)
+        with torch.autocast(next(self.parameters()).device.type, self._computes_in):
+            return self._objective.batch_losses(batch)
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:  # noqa: ANN401 - theirs
         """Let the language model keep fewer activations; the trainer calls it."""

@@ -27,6 +27,7 @@ from genrec.training.optimizer_state import Schedule, load_optimizer, save_optim
 from genrec.training.pieces import cut, own_piece, whole
 from genrec.training.trained_module import TrainedModule
 from genrec.training.training_log import LossTerms
+from genrec.training.zero import configure, plain_optimizer, take_state
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,10 @@ class CodeTrainer(Trainer):
             data_collator=first,
             callbacks=callbacks,
         )
-        if processes.sharding() is not None:
+        self._zero = processes.sharding() == processes.DEEPSPEED
+        if self._zero:
+            self._use_zero()
+        elif processes.sharding() is not None:
             self._cut_in_pieces(module)
         self._average = WeightAverage(module, average_decay, kept)
         self.add_callback(AveragingCallback(self._average))
@@ -90,11 +94,7 @@ class CodeTrainer(Trainer):
 
         Now, and not when training starts, so that the average is in pieces as well.
         """
-        if not self.is_fsdp_enabled:
-            raise ConfigError(
-                f"the launcher asks for {processes.sharding()}, which accelerate does not do on "
-                f"{self.args.device.type}; launch it with distributed_type: MULTI_CPU, or torchrun."
-            )
+        self._require(self.is_fsdp_enabled)
         plugin = self.accelerator.state.fsdp_plugin
         groups = cut(
             module,
@@ -108,6 +108,20 @@ class CodeTrainer(Trainer):
             f"{sum(each.numel() for each in parameters):,}",
             groups,
         )
+
+    def _use_zero(self) -> None:
+        """Let accelerate have DeepSpeed share out the optimizer, as the launcher's file has it."""
+        self._require(self.is_deepspeed_enabled)
+        configure(self.accelerator.state.deepspeed_plugin, self.args)
+        # What the trainer itself does with DeepSpeed is to write and read its pickles.
+        self.is_deepspeed_enabled = False
+
+    def _require(self, there: bool) -> None:
+        if not there:
+            raise ConfigError(
+                f"the launcher asks for {processes.sharding()}, which accelerate does not do on "
+                f"{self.args.device.type}; launch it with distributed_type: MULTI_CPU, or torchrun."
+            )
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(self._plan)
@@ -156,11 +170,16 @@ class CodeTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip the gradients of the model, and apart from them those beside it."""
+        base: Any = super()
+        if self._zero:
+            # It has clipped all of them together, and made the step unless this is not finite.
+            length = torch.as_tensor(base._clip_grad_norm(model))
+            self._require_finite(length, "length of the gradient")
+            return length
         beside = self._module.beside
         if beside:
             apart = nn.utils.clip_grad_norm_(beside.parameters(), self.args.max_grad_norm)
             self._require_finite(whole(apart), "length of the gradient beside the model")
-        base: Any = super()
         norm: Tensor = whole(base._clip_grad_norm(self._module.trained))
         self._require_finite(norm, "length of the gradient")
         return norm
@@ -191,19 +210,24 @@ class CodeTrainer(Trainer):
         self._average.load(Path(resume_from_checkpoint))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        save_optimizer(self._module, self._inner_optimizer(), self._schedule(), Path(output_dir))
+        inner = self._inner_optimizer()
+        held = plain_optimizer(inner, self._groups) if self._zero else inner
+        save_optimizer(self._module, held, self._schedule(), Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            where = Path(checkpoint)
-            load_optimizer(self._module, self._inner_optimizer(), self._schedule(), where)
+            inner = self._inner_optimizer()
+            held = plain_optimizer(inner, self._groups) if self._zero else inner
+            load_optimizer(self._module, held, self._schedule(), Path(checkpoint))
+            if self._zero:
+                take_state(inner, self._groups, held)
 
     def _schedule(self) -> Schedule:
         assert self.lr_scheduler is not None  # made before the first checkpoint
         return self.lr_scheduler
 
     def _inner_optimizer(self) -> torch.optim.Optimizer:
-        """Return torch's optimizer, which accelerate has wrapped."""
+        """Return what accelerate has wrapped: torch's optimizer, or DeepSpeed's."""
         optimizer: Any = self.optimizer
         inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
         return inner
@@ -236,8 +260,9 @@ class CodeTrainer(Trainer):
         Accelerate finds parameters that were cut in pieces again by where these lie in memory,
         which tells no empty pieces apart. Here nothing was replaced, so they are put back.
         """
-        for group, own in zip(self._inner_optimizer().param_groups, self._groups, strict=True):
-            group["params"] = own
+        if not self._zero:
+            for group, own in zip(self._inner_optimizer().param_groups, self._groups, strict=True):
+                group["params"] = own
         schedule: Schedule = super().create_scheduler(*args, **kwargs)
         return schedule
 

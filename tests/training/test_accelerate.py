@@ -4,18 +4,23 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from genrec import artifacts
 
-CONFIG = Path(__file__).parents[2] / "configs" / "accelerate" / "one-process.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 
 
-def launch(folder, *options):
+def launch(folder, *options, config="one-process", sets=()):
     command = "from accelerate.commands.accelerate_cli import main; main()"
-    arguments = ["launch", "--config_file", CONFIG, *options, "-m", "genrec", "train", folder, "-q"]
+    file = CONFIGS / f"{config}.yaml"
+    stage = ["-m", "genrec", "train", folder, "-q", *(part for each in sets for part in each)]
+    arguments = ["launch", "--config_file", file, *options, *stage]
     return subprocess.run(
         [sys.executable, "-c", command, *map(str, arguments)],
         capture_output=True,
@@ -32,6 +37,34 @@ def test_launched_training_gives_the_weights_of_a_plain_one(tmp_path, run_folder
     done = launch(folder)
     assert done.returncode == 0, done.stderr
     assert artifacts.sha256_of(folder / "model" / "model.safetensors") == plain
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("deepspeed") is None, reason="DeepSpeed is not installed (genrec[deepspeed])"
+)
+@pytest.mark.parametrize(
+    ("zero", "refused"), [(1, None), (2, None), (3, "zero_stage 3, expected 1 or 2")]
+)
+def test_deepspeed_from_its_file_gives_the_weights_of_one_process(
+    tmp_path, run_folder, zero, refused
+):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    sets = [("--set", "train.batches_per_step=2"), ("--set", "train.scratch.dropout=0")]
+    alone = launch(folder, sets=sets)
+    assert alone.returncode == 0, alone.stderr
+    plain = load_file(folder / "model" / "model.safetensors")
+    shutil.rmtree(folder / "model")
+    options = ["--num_processes", "2", "--zero_stage", zero]
+    done = launch(folder, *options, config="deepspeed", sets=sets)
+    if refused:
+        assert done.returncode != 0
+        assert refused in done.stderr.replace("\n", " ")
+        return
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(
+        load_file(folder / "model" / "model.safetensors"), plain, atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.slow
