@@ -108,15 +108,23 @@ def test_only_a_training_shares_its_work_among_processes(monkeypatch):
     require_processes_for("run")
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
-def test_weights_in_pieces_need_the_newer_fsdp_and_several_processes(monkeypatch, name):
+@pytest.mark.parametrize("name", ["FSDP", "MEGATRON_LM"])
+def test_weights_in_pieces_need_the_newer_fsdp(monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="asks for .* with 2 processes.*fsdp.yaml"):
         require_processes_for("train")
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_what_is_cut_in_pieces_needs_several_processes(monkeypatch, name):
+    monkeypatch.setattr("genrec.runtime.find_spec", lambda package: package)
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    if name == "FSDP":
-        require_processes_for("train")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    require_processes_for("train")
+    with pytest.raises(ConfigError, match="2 processes.*Run `genrec index` without"):
+        require_processes_for("index")
     monkeypatch.setenv("WORLD_SIZE", "1")
     with pytest.raises(ConfigError, match="with 1 processes"):
         require_processes_for("train")
