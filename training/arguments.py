@@ -73,9 +73,7 @@ def trainer_arguments(
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup * steps),
         max_grad_norm=1.0,
-        # DeepSpeed would round the weights as well; there the module computes in it by itself.
-        bf16=runtime.torch_dtype() == torch.bfloat16
-        and processes.sharding() != processes.DEEPSPEED,
+        bf16=runtime.torch_dtype() == torch.bfloat16,
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",

@@ -21,6 +21,7 @@ from genrec.training.progress import TrainingProgress
 from genrec.training.trained_module import TrainedModule
 from genrec.training.trainer import CodeTrainer
 from genrec.training.training_log import ThroughputCallback
+from genrec.training.zero_trainer import ZeroTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +66,9 @@ def learn_events(
         lesson.contents,
         100 * plan.padding_share,
     )
-    # DeepSpeed switches off what is chosen around the module.
-    mixed = processes.sharding() == processes.DEEPSPEED and runtime.torch_dtype() == torch.bfloat16
-    module = TrainedModule(learner.trained, objective, torch.bfloat16 if mixed else None)
-    trainer = CodeTrainer(
+    module = TrainedModule(learner.trained, objective)
+    kind = ZeroTrainer if processes.sharding() == processes.DEEPSPEED else CodeTrainer
+    trainer = kind(
         module,
         trainer_arguments(config, runtime, checkpoints, steps),
         plan,

@@ -22,21 +22,16 @@ class TrainedModule(nn.Module):
     Args:
         trained: The language model, in PEFT's wrapper if it has one.
         objective: The loss; it reads the same language model.
-        computes_in: Number type of products, where nothing around the module chooses it.
 
     Attributes:
         trained: As given.
         beside: What the objective trains beside it, by name.
+        computes_in: Number type of products, where nothing around the module chooses it.
     """
 
-    def __init__(
-        self,
-        trained: nn.Module,
-        objective: Objective | CandidateObjective,
-        computes_in: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, trained: nn.Module, objective: Objective | CandidateObjective) -> None:
         super().__init__()
-        self._computes_in = computes_in
+        self.computes_in: torch.dtype | None = None
         self.trained = trained
         self.beside = nn.ModuleDict(objective.beside)
         self._objective = objective
@@ -48,9 +43,9 @@ class TrainedModule(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms of the loss of one batch of a plan by name, weighted."""
-        if self._computes_in is None:
+        if self.computes_in is None:
             return self._objective.batch_losses(batch)
-        with torch.autocast(next(self.parameters()).device.type, self._computes_in):
+        with torch.autocast(next(self.parameters()).device.type, self.computes_in):
             return self._objective.batch_losses(batch)
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:  # noqa: ANN401 - theirs

@@ -27,7 +27,6 @@ from genrec.training.optimizer_state import Schedule, load_optimizer, save_optim
 from genrec.training.pieces import cut, own_piece, whole
 from genrec.training.trained_module import TrainedModule
 from genrec.training.training_log import LossTerms
-from genrec.training.zero import configure, plain_optimizer, take_state
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +72,7 @@ class CodeTrainer(Trainer):
             data_collator=first,
             callbacks=callbacks,
         )
-        self._zero = processes.sharding() == processes.DEEPSPEED
-        if self._zero:
-            self._use_zero()
-        elif processes.sharding() is not None:
-            self._cut_in_pieces(module)
+        self._share_out(module)
         self._average = WeightAverage(module, average_decay, kept)
         self.add_callback(AveragingCallback(self._average))
         self.remove_callback(PrinterCallback)
@@ -89,12 +84,14 @@ class CodeTrainer(Trainer):
         self._validation = validation
         self._row_learning_rate = row_learning_rate
 
-    def _cut_in_pieces(self, module: TrainedModule) -> None:
-        """Leave each process a piece of the weights, as the launcher's configuration has it.
+    def _share_out(self, module: TrainedModule) -> None:
+        """Leave each process a piece of the weights, where the launcher's configuration says so.
 
         Now, and not when training starts, so that the average is in pieces as well.
         """
-        self._require(self.is_fsdp_enabled)
+        if processes.sharding() is None:
+            return
+        self._require_accelerate(self.is_fsdp_enabled)
         plugin = self.accelerator.state.fsdp_plugin
         groups = cut(
             module,
@@ -109,15 +106,9 @@ class CodeTrainer(Trainer):
             groups,
         )
 
-    def _use_zero(self) -> None:
-        """Let accelerate have DeepSpeed share out the optimizer, as the launcher's file has it."""
-        self._require(self.is_deepspeed_enabled)
-        configure(self.accelerator.state.deepspeed_plugin, self.args)
-        # What the trainer itself does with DeepSpeed is to write and read its pickles.
-        self.is_deepspeed_enabled = False
-
-    def _require(self, there: bool) -> None:
-        if not there:
+    def _require_accelerate(self, does_it: bool) -> None:
+        """Refuse to train with more in each process than the launcher asked for."""
+        if not does_it:
             raise ConfigError(
                 f"the launcher asks for {processes.sharding()}, which accelerate does not do on "
                 f"{self.args.device.type}; launch it with distributed_type: MULTI_CPU, or torchrun."
@@ -170,16 +161,11 @@ class CodeTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip the gradients of the model, and apart from them those beside it."""
-        base: Any = super()
-        if self._zero:
-            # It has clipped all of them together, and made the step unless this is not finite.
-            length = torch.as_tensor(base._clip_grad_norm(model))
-            self._require_finite(length, "length of the gradient")
-            return length
         beside = self._module.beside
         if beside:
             apart = nn.utils.clip_grad_norm_(beside.parameters(), self.args.max_grad_norm)
             self._require_finite(whole(apart), "length of the gradient beside the model")
+        base: Any = super()
         norm: Tensor = whole(base._clip_grad_norm(self._module.trained))
         self._require_finite(norm, "length of the gradient")
         return norm
@@ -210,17 +196,12 @@ class CodeTrainer(Trainer):
         self._average.load(Path(resume_from_checkpoint))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        inner = self._inner_optimizer()
-        held = plain_optimizer(inner, self._groups) if self._zero else inner
-        save_optimizer(self._module, held, self._schedule(), Path(output_dir))
+        save_optimizer(self._module, self._inner_optimizer(), self._schedule(), Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            inner = self._inner_optimizer()
-            held = plain_optimizer(inner, self._groups) if self._zero else inner
-            load_optimizer(self._module, held, self._schedule(), Path(checkpoint))
-            if self._zero:
-                take_state(inner, self._groups, held)
+            where = Path(checkpoint)
+            load_optimizer(self._module, self._inner_optimizer(), self._schedule(), where)
 
     def _schedule(self) -> Schedule:
         assert self.lr_scheduler is not None  # made before the first checkpoint
@@ -255,16 +236,19 @@ class CodeTrainer(Trainer):
         return optimizer
 
     def create_scheduler(self, *args: Any, **kwargs: Any) -> Schedule:  # noqa: ANN401
-        """Make the schedule, once accelerate has prepared model and optimizer.
+        """Make the schedule, once accelerate has prepared model and optimizer."""
+        self._put_groups_back()
+        schedule: Schedule = super().create_scheduler(*args, **kwargs)
+        return schedule
+
+    def _put_groups_back(self) -> None:
+        """Have the optimizer's groups hold their parameters again.
 
         Accelerate finds parameters that were cut in pieces again by where these lie in memory,
         which tells no empty pieces apart. Here nothing was replaced, so they are put back.
         """
-        if not self._zero:
-            for group, own in zip(self._inner_optimizer().param_groups, self._groups, strict=True):
-                group["params"] = own
-        schedule: Schedule = super().create_scheduler(*args, **kwargs)
-        return schedule
+        for group, own in zip(self._inner_optimizer().param_groups, self._groups, strict=True):
+            group["params"] = own
 
     def _rows_apart(self, row_learning_rate: float) -> torch.optim.Optimizer:
         rows: list[nn.Parameter] = []
